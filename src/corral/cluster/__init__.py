@@ -1,0 +1,1 @@
+"""The cluster file and what can be asked of it; knows no process and no network."""

@@ -1,0 +1,107 @@
+"""What can be wrong between the parts of a cluster, each of which is right in itself; knows no file."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from corral.cluster.links import KINDS
+
+if TYPE_CHECKING:
+    from corral.cluster.values import Cluster, Link
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong, and where: a path of keys and indices from the cluster down."""
+
+    what: str
+    place: Place
+
+
+def find_problem(cluster: "Cluster") -> Problem | None:
+    """The first contradiction in the cluster, in the order of the file; None when there is none."""
+    for rule in (_duplicates, _addresses, _fabrics, _links, _references):
+        for problem in rule(cluster):
+            return problem
+    return None
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """The end of a sentence: `; did you mean "x"?` for the nearest known word, or the known words if few."""
+    nearest = get_close_matches(word, known, n=1, cutoff=0.6)
+    if nearest:
+        return f'; did you mean "{nearest[0]}"?'
+    return f"; known are {', '.join(known)}" if len(known) <= 24 else ""
+
+
+def _duplicates(cluster: "Cluster") -> Iterator[Problem]:
+    for section in ("nodes", "storage", "circuits"):
+        names = [part.name for part in getattr(cluster, section)]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Problem(f'"{name}" is there twice: {section} need different names', (section, index, "name"))
+    for at, node in enumerate(cluster.nodes):
+        counted = Counter(nic.name for nic in node.nics)
+        for index, nic in enumerate(node.nics):
+            if counted[nic.name] > 1:
+                yield Problem(f'node "{node.name}" has the NIC "{nic.name}" twice', ("nodes", at, "nics", index))
+
+
+def _addresses(cluster: "Cluster") -> Iterator[Problem]:
+    seen: dict[object, str] = {}
+    for index, node in enumerate(cluster.nodes):
+        # One address behind two ports or two jump hosts is two machines.
+        route = "local" if node.is_local else (node.address, node.ssh and node.ssh.port, node.ssh and node.ssh.jump)
+        if route in seen:
+            what = f'"{node.address}" is also the address of "{seen[route]}": one machine is one node'
+            yield Problem(what, ("nodes", index, "address"))
+        seen[route] = node.name
+
+
+def _fabrics(cluster: "Cluster") -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for index, node in enumerate(cluster.nodes):
+        if len(cluster.nodes) > 1 and node.is_local and node.fabric is None:
+            what = f'"{node.name}" is this machine and has no "fabric": the other nodes need an address to reach it at'
+            yield Problem(what, ("nodes", index))
+        if node.fabric is not None and node.fabric in seen:
+            what = f'"{node.fabric}" is also the fabric address of "{seen[node.fabric]}"'
+            yield Problem(what, ("nodes", index, "fabric"))
+        if node.fabric is not None:
+            seen[node.fabric] = node.name
+
+
+def _links(cluster: "Cluster") -> Iterator[Problem]:
+    for index, link in enumerate(cluster.links):
+        wrong = _wrong_link(link)
+        if wrong is not None:
+            key, what = wrong
+            yield Problem(what, ("links", index, key))
+
+
+def _wrong_link(link: "Link") -> tuple[str, str] | None:
+    if len(set(link.between)) < len(link.between):
+        return "between", f"a link joins different nodes, not {', '.join(link.between)}"
+    if len(link.between) > 2 and link.switch is None:
+        return "between", 'more than two nodes are joined by a switch: name it with "switch"'
+    if link.kind is None and link.bandwidth is None:
+        return "between", 'a link needs a "kind" or a measured "bandwidth"'
+    if link.kind is not None and link.kind not in KINDS:
+        return "kind", f'"{link.kind}" is no kind of link{did_you_mean(link.kind, list(KINDS))}'
+    return None
+
+
+def _references(cluster: "Cluster") -> Iterator[Problem]:
+    known = [node.name for node in cluster.nodes]
+    lists = [("links", "between", [link.between for link in cluster.links])]
+    lists += [(part, "nodes", [item.nodes for item in getattr(cluster, part)]) for part in ("storage", "circuits")]
+    for section, key, parts in lists:
+        for index, names in enumerate(parts):
+            for position, name in enumerate(names):
+                if name not in known:
+                    what = f'there is no node "{name}"{did_you_mean(name, known)}'
+                    yield Problem(what, (section, index, key, position))

@@ -1,0 +1,92 @@
+"""Hypothesis strategies for clusters: any that the values allow and that a file must carry."""
+
+from hypothesis import strategies as st
+
+from corral.cluster.links import KINDS
+from corral.cluster.values import (
+    Circuit,
+    Cluster,
+    Cpu,
+    Device,
+    Disk,
+    EngineSetting,
+    Link,
+    Nic,
+    Node,
+    Price,
+    Ssh,
+    Storage,
+)
+
+NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,20}[A-Za-z0-9])?", fullmatch=True)
+TEXTS = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=30)
+BYTES = st.integers(0, 2**60)
+MONEY = st.floats(0, 1e6)
+CURRENCIES = st.sampled_from(["USD", "EUR"])
+RATES = st.integers(1, 2**60)
+
+
+def positive(most, least=1e-3):
+    return st.floats(least, most)
+
+
+def optional(strategy):
+    return st.none() | strategy
+
+
+def several(strategy, key=None):
+    return st.lists(strategy, max_size=3, unique_by=key).map(tuple)
+
+
+SSH = st.builds(
+    Ssh,
+    user=optional(TEXTS),
+    port=optional(st.integers(1, 65535)),
+    key=optional(TEXTS),
+    known_hosts=optional(TEXTS),
+    jump=optional(TEXTS),
+)  # fmt: skip
+DEVICES = st.builds(
+    Device, name=TEXTS, vendor=st.sampled_from(["nvidia", "amd", "apple", "intel"]),
+    count=st.integers(1, 16), memory=BYTES,
+    unified=st.booleans(), power_limit=optional(positive(1e6)), link=optional(TEXTS), capability=optional(TEXTS),
+    driver=optional(TEXTS),
+)  # fmt: skip
+NICS = st.builds(
+    Nic, name=TEXTS, addresses=several(TEXTS), speed=optional(RATES), mtu=optional(st.integers(68, 9000)),
+    mac=optional(TEXTS),
+    driver=optional(TEXTS), rdma=optional(TEXTS),
+)  # fmt: skip
+NODES = st.builds(
+    Node, name=NAMES, address=TEXTS.map(lambda text: f"a{text}"), fabric=TEXTS, ssh=st.none() | SSH,
+    cpu=optional(st.builds(Cpu, model=TEXTS, cores=st.integers(1, 512), architecture=TEXTS)), memory=optional(BYTES),
+    devices=several(DEVICES), nics=several(NICS, lambda nic: nic.name),
+    disks=several(st.builds(Disk, path=TEXTS, size=optional(BYTES), free=optional(BYTES))), python=optional(TEXTS),
+    runtime=st.sampled_from([None, "podman", "docker"]), cache=optional(TEXTS),
+    engines=st.dictionaries(NAMES, st.builds(EngineSetting, environment=optional(TEXTS)), max_size=2),
+)  # fmt: skip
+
+
+@st.composite
+def clusters(draw):
+    unique = (lambda node: node.name, lambda node: node.address, lambda node: node.fabric)
+    nodes = draw(st.lists(NODES, min_size=1, max_size=4, unique_by=unique))
+    names = st.lists(st.sampled_from([node.name for node in nodes]), min_size=1, unique=True).map(tuple)
+    pairs = st.permutations([node.name for node in nodes]).map(lambda order: tuple(order[:2]))
+    links = st.builds(
+        Link, between=pairs, switch=TEXTS, kind=st.sampled_from(sorted(KINDS)), bandwidth=optional(RATES),
+        latency=optional(positive(1e6, 1e-12)),
+    )  # fmt: skip
+    storage = st.builds(
+        Storage, name=NAMES, path=TEXTS, kind=st.sampled_from(["local", "nfs"]), nodes=names, size=optional(BYTES),
+        free=optional(BYTES), bandwidth=optional(RATES),
+    )  # fmt: skip
+    circuits = st.builds(Circuit, name=NAMES, volts=positive(1e5), amps=positive(1e4), nodes=names)
+    return Cluster(
+        name=draw(NAMES),
+        nodes=tuple(nodes),
+        links=draw(several(links)) if len(nodes) > 1 and draw(st.booleans()) else (),
+        storage=draw(several(storage, lambda item: item.name)),
+        circuits=draw(several(circuits, lambda item: item.name)),
+        price_per_kwh=draw(optional(st.builds(Price, amount=MONEY, currency=CURRENCIES))),
+    )
