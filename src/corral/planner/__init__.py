@@ -1,0 +1,1 @@
+"""What fits and how it is split; knows no process and no network."""
