@@ -1,0 +1,1 @@
+"""What outlives a process: deployments, events; one SQLite database; knows no machine."""

@@ -1,0 +1,113 @@
+"""What is remembered of a deployment: what was asked, what is wanted, how it stands; knows no database."""
+
+from typing import Final, Literal
+
+from pydantic import Field
+
+from corral.cluster.values import Cluster
+from corral.engines.base import Api
+from corral.values import Value
+
+Desired = Literal["running", "stopped"]
+State = Literal["queued", "launching", "ready", "stopping", "stopped", "failed"]
+
+# What may follow what. A deployment that ended may be asked for again.
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    "queued": frozenset({"launching", "stopping", "stopped", "failed"}),
+    "launching": frozenset({"ready", "stopping", "failed"}),
+    "ready": frozenset({"launching", "stopping", "failed"}),
+    "stopping": frozenset({"stopped", "failed"}),
+    "stopped": frozenset({"queued", "stopping"}),
+    "failed": frozenset({"queued", "stopping", "stopped"}),
+}
+LIVE: Final[frozenset[State]] = frozenset({"queued", "launching", "ready", "stopping"})
+
+
+class DeploymentRequest(Value):
+    """One model that somebody wants served, as `corral up` was asked."""
+
+    name: str
+    model: str = ""  # a path (absolute), a Hub id, or empty: Corral's choice
+    cluster: Cluster
+    engine: Literal["llamacpp", "vllm"] | None = None
+    variant: str = ""
+    layout: str | None = None  # "tp2", "tp2xpp2"; None: the planner's choice
+    context: int | None = None
+    concurrency: int = 4
+    dtype: str | None = None
+    threads: int | None = None
+
+
+class RankPlace(Value):
+    """Where a rank of a deployment runs."""
+
+    name: str
+    node: str
+    run: str  # the folder on the node with its records
+    scratch: str  # its private folder on the node
+
+
+class Failure(Value):
+    """Why a deployment failed: the sentences and the exit status that the command ends with."""
+
+    cause: str
+    remedy: str
+    code: int
+    rank: str = ""
+    line: str = ""  # the log line that names the cause
+
+
+class Detail(Value):
+    """How a deployment stands, beyond its state."""
+
+    identity: str = ""  # new for each launch: ranks of an earlier one are never mistaken for this one's
+    model: str = ""
+    engine: str = ""
+    layout: str = ""
+    nodes: tuple[str, ...] = ()
+    ranks: tuple[RankPlace, ...] = ()
+    api: Api | None = None
+    context: int = 0
+    weights_bytes: int = 0
+    demo: bool = False
+    launch_started: float | None = None  # seconds since the epoch
+    ready_at: float | None = None
+    first_token_seconds: float | None = None  # of the readiness probe
+    tokens_per_second: float | None = None  # of the readiness probe: a single short stream
+    rss: dict[str, int] = Field(default_factory=dict)  # bytes by rank, as last seen
+    failure: Failure | None = None
+    left: tuple[str, ...] = ()  # nodes where its end could not be seen to
+
+
+class Deployment(Value):
+    """A deployment as the database knows it."""
+
+    request: DeploymentRequest
+    desired: Desired
+    state: State
+    detail: Detail
+    created: float  # seconds since the epoch
+    changed: float
+
+    @property
+    def name(self) -> str:
+        """The deployment's name: unique, and the model's name in the API."""
+        return self.request.name
+
+
+class Progress(Value):
+    """How far one thing of one stage of a launch has come."""
+
+    stage: str
+    subject: str  # a node or a rank; empty: the stage as a whole
+    fraction: float | None  # None: busy, of unknown length
+    text: str
+
+
+class Event(Value):
+    """Something that happened, with its reason."""
+
+    at: float  # seconds since the epoch
+    deployment: str | None
+    kind: str
+    text: str
