@@ -1,0 +1,1 @@
+"""The OpenAI endpoint: requests in, an upstream's answer out; knows no engine by name."""

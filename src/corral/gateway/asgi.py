@@ -1,0 +1,122 @@
+"""One HTTP exchange as ASGI gives it: what is asked, and what was answered so far; knows no route and no engine."""
+
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Final, TypeAlias
+
+from corral.gateway.errors import ApiError
+
+Scope: TypeAlias = Mapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Header: TypeAlias = tuple[bytes, bytes]
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class ClientGone(Exception):
+    """The client closed its connection: nobody is left to answer."""
+
+
+class Exchange:
+    """A request and its answer. Times are of `time.monotonic`, counts are bytes of bodies."""
+
+    __slots__ = (
+        "_answer_headers", "_receive", "_send", "arrived", "bytes_in", "bytes_out", "cancelled", "client_gone",
+        "finished", "first_chunk", "headers", "method", "model", "path", "request_id", "route", "scope", "status",
+        "streams",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])  # names in lower case
+        self.request_id = _request_id(self.headers.get(b"x-request-id", b""))
+        self.route = "none"  # one of a fixed set, for labels
+        self.model = ""  # a name of the table, for labels
+        self.arrived = time.monotonic()
+        self.first_chunk = 0.0  # when the first chunk of a stream came from the engine
+        self.status = 0  # 0: nothing was answered yet
+        self.streams = False  # the answer is a stream of events
+        self.finished = False
+        self.client_gone = False
+        self.cancelled = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._receive = receive
+        self._send = send
+        self._answer_headers: list[Header] = [(b"x-request-id", self.request_id.encode())]
+
+    @property
+    def started(self) -> bool:
+        """Whether the status was sent, after which it can no longer be changed."""
+        return self.status != 0
+
+    def add_headers(self, headers: Iterable[Header]) -> None:
+        """Add to the headers of whatever will be answered."""
+        self._answer_headers.extend(headers)
+
+    async def read(self, limit: int, refuse: Callable[[int], ApiError]) -> bytes:
+        """The whole body; `refuse(limit)` is raised as soon as it is known to be longer than `limit` bytes."""
+        if int(self.headers.get(b"content-length", b"0")) > limit:
+            raise refuse(limit)
+        parts: list[bytes] = []
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientGone
+            parts.append(message.get("body", b""))
+            self.bytes_in += len(parts[-1])
+            if self.bytes_in > limit:
+                raise refuse(limit)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def left(self) -> None:
+        """Return when the client is gone (or was answered in full). The body must have been read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def start(self, status: int, headers: Iterable[Header]) -> None:
+        """Send the status and the headers; without a content-length the body is sent in chunks."""
+        self.status = status
+        answer = [*headers, *self._answer_headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": answer})
+
+    async def write(self, part: bytes) -> None:
+        """Send a part of the body, and wait while the client is slower than its connection's buffer allows."""
+        self.bytes_out += len(part)
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def finish(self, part: bytes = b"") -> None:
+        """Send the last part of the body."""
+        self.bytes_out += len(part)
+        await self._send({"type": "http.response.body", "body": part, "more_body": False})
+        self.finished = True
+
+    async def reply(self, status: int, body: bytes, headers: Iterable[Header] = (_JSON,)) -> None:
+        """Send a whole answer."""
+        await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self.finish(body)
+
+    async def fail(self, error: ApiError) -> None:
+        """Answer with an error in the way that is still open.
+
+        Nothing sent yet: status and JSON. Within a stream of events: an event that OpenAI's clients raise, and the end.
+        Within another body: nothing; the server closes the connection, and the client sees a body cut short.
+        """
+        if not self.started:
+            await self.reply(error.status, error.body(), [_JSON, *error.headers])
+        elif self.streams and not self.finished:
+            # The blank lines end an event that was cut off in the middle.
+            await self.finish(b"\n\n" + error.event())
+
+
+def _request_id(asked: bytes) -> str:
+    """The client's own id when it is harmless to repeat in headers and logs, else a new one."""
+    return asked.decode() if _REQUEST_ID.fullmatch(asked) else f"req-{secrets.token_hex(12)}"

@@ -1,0 +1,160 @@
+"""What the gateway says when it cannot answer, in OpenAI's form and words; knows no engine and sends nothing.
+
+`type` is one of OpenAI's, because clients branch on it; `code` says what exactly, and is this project's where OpenAI
+has none. OpenAI's clients repeat a 5xx by themselves; `x-should-retry: false` is how they are told that it is no use.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from corral.gateway.table import Loading
+from corral.units import format_bytes
+
+INVALID: Final = "invalid_request_error"
+SERVER: Final = "server_error"
+FORBIDDEN: Final = "permission_error"
+
+UNREACHABLE: Final = "upstream_unreachable"
+DIED: Final = "upstream_died"
+REFUSED: Final = "upstream_refused"
+UPSTREAM_CODES: Final = frozenset((UNREACHABLE, DIED, REFUSED))  # an engine did not do its part
+
+# A model loads in seconds to minutes, and OpenAI's clients wait at most 60 s for a Retry-After: a few polls a minute.
+LOADING_RETRY_SECONDS: Final = 5
+_QUOTED: Final = 120  # characters of a client's own text that an error repeats
+_NO_RETRY: Final = ((b"x-should-retry", b"false"),)
+
+
+class ApiError(Exception):
+    """An answer that is an error: an HTTP status and OpenAI's {"error": {message, type, param, code}}."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = INVALID,  # noqa: A002 - the field's name in OpenAI's form
+        param: str | None = None,
+        code: str | None = None,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.param = param
+        self.code = code
+        self.headers = tuple(headers)
+
+    def body(self) -> bytes:
+        """The answer's JSON; ASCII on one line."""
+        fields = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return json.dumps({"error": fields}).encode()
+
+    def event(self) -> bytes:
+        """The same as a server-sent event, for a stream that has already begun."""
+        return b"data: " + self.body() + b"\n\n"
+
+
+def broken_body(why: str) -> ApiError:
+    """The body is no JSON object."""
+    return ApiError(400, f"The request's body is not a JSON object: {why}.", code="invalid_json")
+
+
+def too_large(limit: int) -> ApiError:
+    """The body is larger than `limit` bytes."""
+    message = f"The request's body is larger than the limit of {format_bytes(limit)}."
+    return ApiError(413, message, code="request_too_large")
+
+
+def unknown_path(path: str, known: Iterable[str]) -> ApiError:
+    """No route has this path."""
+    hint = f" Use /v1{path}." if f"/v1{path}" in known else ""
+    return ApiError(404, f"There is nothing at {_quote(path)}.{hint}", code="unknown_url")
+
+
+def wrong_method(method: str, path: str, allowed: Sequence[str]) -> ApiError:
+    """The path exists, but not for this method."""
+    names = ", ".join(allowed)
+    message = f"{path} takes {names}, not {_quote(method)}."
+    return ApiError(405, message, code="method_not_allowed", headers=[(b"allow", names.encode())])
+
+
+def foreign_host(host: str) -> ApiError:
+    """The Host header names a host that this server was not told about: perhaps a rebound DNS name."""
+    message = f"The host name {_quote(host)} is not one of this server's; use its IP address or localhost."
+    return ApiError(403, message, type=FORBIDDEN, code="host_not_allowed")
+
+
+def foreign_origin(origin: str) -> ApiError:
+    """A web page from elsewhere asks, through somebody's browser."""
+    message = f"Web pages from {_quote(origin)} may not use this server."
+    return ApiError(403, message, type=FORBIDDEN, code="origin_not_allowed")
+
+
+def wrong_model_type() -> ApiError:
+    """`model` is there but no string."""
+    return ApiError(400, "'model' must be a string.", param="model", code="invalid_type")
+
+
+def missing_model(served: Sequence[str]) -> ApiError:
+    """No model is named and more than one could be meant, or none."""
+    return ApiError(400, f"The request names no model; {_served(served)}.", param="model", code="missing_model")
+
+
+def unknown_model(asked: str, served: Sequence[str]) -> ApiError:
+    """No deployment has this name."""
+    message = f"The model {_quote(asked)} does not exist; {_served(served)}."
+    return ApiError(404, message, param="model", code="model_not_found")
+
+
+def only_embeds(name: str) -> ApiError:
+    """A generation is asked of an embedding model."""
+    message = f"The model '{name}' makes embeddings and does not generate; use /v1/embeddings."
+    return ApiError(400, message, param="model", code="unsupported_model")
+
+
+def loading(name: str, state: Loading) -> ApiError:
+    """The deployment is on its way."""
+    share = "" if state.fraction is None else f" ({state.fraction:.0%})"
+    message = f"The model '{name}' is still loading: {state.stage}{share}."
+    retry = (b"retry-after", str(LOADING_RETRY_SECONDS).encode())
+    return ApiError(503, message, type=SERVER, code="model_loading", headers=[retry])
+
+
+def failed(name: str, cause: str) -> ApiError:
+    """The deployment failed and is not on its way."""
+    message = f"The model '{name}' is not running: {cause}"
+    return ApiError(503, message, type=SERVER, code="model_failed", headers=_NO_RETRY)
+
+
+def unreachable(name: str) -> ApiError:
+    """Nothing was sent: no connection to the engine came about."""
+    message = f"The engine of the model '{name}' does not accept connections."
+    return ApiError(502, message, type=SERVER, code=UNREACHABLE)
+
+
+def died(name: str) -> ApiError:
+    """The engine closed the connection, or broke HTTP, before its answer was complete."""
+    message = f"The engine of the model '{name}' ended the connection before its answer was complete."
+    return ApiError(502, message, type=SERVER, code=DIED)
+
+
+def stopping() -> ApiError:
+    """The gateway goes down and the grace given to running requests is over."""
+    return ApiError(503, "The server is shutting down.", type=SERVER, code="server_stopping")
+
+
+def internal(request_id: str) -> ApiError:
+    """A bug of the gateway's own; its log has the traceback under this id."""
+    message = f"The gateway failed to handle this request; its log says more under {request_id}."
+    return ApiError(500, message, type=SERVER, code="internal_error")
+
+
+def _served(names: Sequence[str]) -> str:
+    return f"this server has {', '.join(names)}" if names else "this server has none yet"
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "...")

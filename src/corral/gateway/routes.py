@@ -1,0 +1,27 @@
+"""The paths that the gateway answers; pure data.
+
+What is forwarded is named one by one. An engine has more below /v1 than a client should reach: vLLM loads and unloads
+adapters there.
+"""
+
+from typing import Final
+
+CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = "/v1/completions"
+EMBEDDINGS: Final = "/v1/embeddings"
+RESPONSES: Final = "/v1/responses"
+MESSAGES: Final = "/v1/messages"
+
+# POST, a JSON object with `model`, sent on to that model's engine under the same path. Whether an engine knows the path
+# is the engine's to say.
+GENERATING: Final = frozenset((CHAT, COMPLETIONS, RESPONSES, MESSAGES, "/v1/messages/count_tokens"))
+FORWARDED: Final = GENERATING | {EMBEDDINGS, "/v1/rerank", "/v1/score", "/v1/classify", "/v1/pooling"}
+
+MODELS: Final = "/v1/models"
+HEALTH: Final = "/healthz"
+READY: Final = "/readyz"
+METRICS: Final = "/metrics"
+READ: Final = frozenset((MODELS, HEALTH, READY, METRICS))
+
+GET: Final = ("GET", "HEAD", "OPTIONS")
+POST: Final = ("POST", "OPTIONS")
