@@ -1,0 +1,97 @@
+"""Turns a request and what the nodes said into a placement: which engine, which layout, which seats; starts nothing."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from corral.cluster.values import Cluster
+from corral.cluster.values import Node as ClusterNode
+from corral.engines.base import Engine, ExistingEnvironment, Placement
+from corral.engines.registry import engine_named
+from corral.errors import BadInput, DoesNotFit
+from corral.launcher.node import NodeFacts
+from corral.models.values import ModelFacts
+from corral.planner.layout import choose, parse_layout
+from corral.planner.values import Accelerator, NodeResources
+from corral.store.values import DeploymentRequest
+
+# Requests of this many tokens are made room for unless the user says otherwise: a long chat; the whole context of a
+# large model would fill the memory for a use that nobody asked for.
+DEFAULT_CONTEXT: Final = 8192
+ACCELERATORS: Final[dict[str, Accelerator]] = {"nvidia": "cuda", "amd": "rocm", "apple": "metal"}
+
+
+def engine_for(request: DeploymentRequest, model_format: str) -> Engine:
+    """The engine that was named, or the one that reads this format."""
+    return engine_named(request.engine or ("llamacpp" if model_format == "gguf" else "vllm"))
+
+
+def place(request: DeploymentRequest, model: ModelFacts, facts: Mapping[str, NodeFacts], identity: str) -> Placement:
+    """Choose seats and check them against the engine; DoesNotFit and BadInput say what would do."""
+    engine = engine_for(request, model.format)
+    context = request.context or min(model.context, DEFAULT_CONTEXT)
+    if context > model.context:
+        raise BadInput(
+            f"{model.name} was made for contexts of up to {model.context} tokens, {context} were asked for.",
+            f"Ask for --context {model.context} or less.",
+        )
+    accelerator = accelerator_of(request.cluster)
+    wanted = parse_layout(request.layout) if request.layout else None
+    # A node without the others' accelerators (a laptop beside a rig) takes no rank of them.
+    useful = [node for node in request.cluster.nodes if accelerator == "cpu" or node.devices]
+    resources = [resources_of(node, facts[node.name], accelerator) for node in useful]
+    chosen = choose(
+        model,
+        resources,
+        engine=engine.name,
+        layout=wanted,
+        context=context,
+        concurrency=request.concurrency,
+        dtype=request.dtype,
+    )
+    placement = Placement(
+        deployment=identity,
+        model=model,
+        served_name=request.name,
+        layout=chosen.layout,
+        seats=chosen.seats,
+        accelerator=accelerator,
+        context=context,
+        concurrency=request.concurrency,
+        dtype=request.dtype,
+        threads=request.threads,
+        variant=request.variant,
+    )
+    engine.check(placement)
+    return placement
+
+
+def accelerator_of(cluster: Cluster) -> Accelerator:
+    """What kind of accelerator the cluster's nodes have; one kind in one cluster, for now."""
+    kinds: set[Accelerator] = {
+        ACCELERATORS.get(device.vendor, "cpu") for node in cluster.nodes for device in node.devices
+    } or {"cpu"}
+    if len(kinds) > 1:
+        raise DoesNotFit(
+            f"The cluster's nodes have accelerators of different kinds ({', '.join(sorted(kinds))}); one deployment "
+            "cannot span them.",
+            "Write a cluster file with the nodes of one kind.",
+        )
+    return kinds.pop()
+
+
+def resources_of(node: ClusterNode, facts: NodeFacts, accelerator: Accelerator) -> NodeResources:
+    """What a node offers to a rank: its devices' memory, or its own where there are none or they share it."""
+    devices = [device for device in node.devices for _ in range(device.count)]
+    if accelerator == "cpu" or not devices:
+        return NodeResources(name=node.name, devices=1, device_memory=facts.memory_available, accelerator="cpu")
+    memory = min(facts.memory_available if device.unified else device.memory for device in devices)
+    return NodeResources(name=node.name, devices=len(devices), device_memory=memory, accelerator=accelerator)
+
+
+def existing_environments(request: DeploymentRequest, engine: str) -> dict[str, ExistingEnvironment]:
+    """Environments that the user named in the cluster file, by node."""
+    return {
+        node.name: ExistingEnvironment(name=engine, path=setting.environment)
+        for node in request.cluster.nodes
+        if (setting := node.engines.get(engine)) is not None and setting.environment
+    }

@@ -1,0 +1,102 @@
+import pytest
+
+from corral.cluster.values import Cluster, Device, EngineSetting, Node
+from corral.errors import BadInput, DoesNotFit
+from corral.launcher.node import NodeFacts
+from corral.launcher.planning import accelerator_of, engine_for, existing_environments, place, resources_of
+from corral.models.values import ModelFacts
+from corral.store.values import DeploymentRequest
+from corral.units import GIB
+
+FACTS = NodeFacts(
+    cache="/root/.cache/corral",
+    home="/root",
+    uid=0,
+    interface="eth0",
+    cores=8,
+    memory_total=64 * GIB,
+    memory_available=60 * GIB,
+    disk_free=500 * GIB,
+    shm_bytes=32 * GIB,
+    python="/usr/bin/python3",
+    python_version="3.11.2",
+    machine="x86_64",
+    system="Linux",
+    host_name="a",
+)
+MODEL = ModelFacts(
+    name="small",
+    path="/models/small.gguf",
+    format="gguf",
+    files=(("small.gguf", GIB),),
+    architecture="llama",
+    quantization="Q8_0",
+    weights_bytes=GIB,
+    parameters=10**9,
+    layers=16,
+    hidden=2048,
+    heads=16,
+    kv_heads=4,
+    head_dim=128,
+    context=4096,
+    vocabulary=32000,
+)
+CARDS = Device(name="RTX 3090", vendor="nvidia", count=2, memory=24 * GIB)
+SPARK = Device(name="GB10", vendor="nvidia", count=1, memory=128 * GIB, unified=True)
+
+
+def request(*nodes, **options):
+    return DeploymentRequest(name="small", cluster=Cluster(nodes=nodes or (Node(name="a"),)), **options)
+
+
+def test_the_engine_is_the_one_that_reads_the_format_unless_named():
+    assert engine_for(request(), "gguf").name == "llamacpp"
+    assert engine_for(request(), "safetensors").name == "vllm"
+    assert engine_for(request(engine="vllm"), "gguf").name == "vllm"
+
+
+def test_without_a_wish_the_context_is_moderate_and_never_more_than_the_model_s():
+    long = MODEL.model_copy(update={"context": 131072})
+    assert place(request(), MODEL, {"a": FACTS}, "small-1").context == 4096
+    assert place(request(), long, {"a": FACTS}, "small-1").context == 8192
+
+
+def test_a_context_beyond_the_model_s_is_refused():
+    with pytest.raises(BadInput, match="up to 4096 tokens, 5000"):
+        place(request(context=5000), MODEL, {"a": FACTS}, "small-1")
+
+
+def test_a_model_that_does_not_fit_says_by_how_much():
+    tight = FACTS.model_copy(update={"memory_available": GIB})
+    with pytest.raises(DoesNotFit, match=r"GiB"):
+        place(request(), MODEL, {"a": tight}, "small-1")
+
+
+def test_unified_memory_counts_what_is_available_and_a_card_what_it_has():
+    cards = resources_of(Node(name="a", devices=(CARDS,)), FACTS, "cuda")
+    spark = resources_of(Node(name="a", devices=(SPARK,)), FACTS, "cuda")
+    assert (cards.devices, cards.device_memory) == (2, 24 * GIB)
+    assert (spark.devices, spark.device_memory) == (1, 60 * GIB)
+
+
+def test_a_cluster_without_accelerators_computes_on_cpus():
+    assert accelerator_of(Cluster(nodes=(Node(name="a"),))) == "cpu"
+
+
+def test_a_cluster_of_different_kinds_is_refused_with_their_names():
+    mac = Device(name="M3 Ultra", vendor="apple", memory=512 * GIB, unified=True)
+    nodes = (Node(name="a", address="10.0.0.1", devices=(CARDS,)), Node(name="b", address="10.0.0.2", devices=(mac,)))
+    with pytest.raises(DoesNotFit, match="cuda, metal"):
+        accelerator_of(Cluster(nodes=nodes))
+
+
+def test_environments_that_the_user_named_are_taken_as_they_are():
+    node = Node(name="a", engines={"vllm": EngineSetting(environment="/opt/vllm")})
+    assert existing_environments(request(node), "vllm")["a"].path == "/opt/vllm"
+    assert existing_environments(request(node), "llamacpp") == {}
+
+
+def test_a_machine_without_the_others_accelerators_takes_no_rank():
+    laptop, rig = Node(name="laptop", address="10.0.0.1"), Node(name="rig", address="10.0.0.2", devices=(CARDS,))
+    placement = place(request(laptop, rig), MODEL, {"laptop": FACTS, "rig": FACTS}, "small-1")
+    assert (placement.accelerator, placement.nodes) == ("cuda", ("rig",))
