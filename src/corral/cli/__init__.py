@@ -1,0 +1,1 @@
+"""What a person types; knows how things look, not how they are done."""

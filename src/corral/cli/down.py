@@ -1,0 +1,47 @@
+"""`corral down`: says that deployments are to end, and waits until they have."""
+
+import time
+
+from rich.markup import escape
+
+from corral.cli.console import print_json, stderr
+from corral.cli.follow import wait_for_the_head, wait_stopped
+from corral.errors import BadInput, NodeFailed
+from corral.store.state import Store
+from corral.store.values import Deployment
+
+
+def run_down(names: tuple[str, ...], *, as_json: bool) -> None:
+    """End the named deployments, or all; those that have ended already are no error."""
+    with Store(time.time) as store:
+        known = {deployment.name: deployment for deployment in store.deployments()}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            there = ", ".join(known) or "none"
+            raise BadInput(f"There is no deployment named {unknown[0]}.", f"Those that are known: {there}.")
+        ending = [d for d in known.values() if (not names or d.name in names) and d.state != "stopped"]
+        for deployment in ending:
+            store.end(deployment.name)
+        ended, left = _wait(store, ending)
+        wait_for_the_head(store)
+        if as_json:
+            print_json({"schema": "corral.down/1", "ended": ended, "left": left})
+        elif not ending:
+            stderr.print("Nothing runs.")
+        for name in ended if not as_json else ():
+            stderr.print(f"{escape(name)} has ended.")
+        for nodes, cause, remedy in left.values():
+            raise NodeFailed(nodes, cause, remedy)
+
+
+def _wait(store: Store, ending: list[Deployment]) -> tuple[list[str], dict[str, tuple[str, str, str]]]:
+    """Wait for each to end; gives the names of those that did, and of the others where and why not."""
+    ended: list[str] = []
+    left: dict[str, tuple[str, str, str]] = {}
+    for deployment in ending:
+        detail = wait_stopped(store, deployment.name, time.sleep)
+        if detail.left and detail.failure is not None:
+            left[deployment.name] = (", ".join(detail.left), detail.failure.cause, detail.failure.remedy)
+        else:
+            ended.append(deployment.name)
+    return ended, left

@@ -1,0 +1,226 @@
+"""`corral up`: writes down what is wanted, sees that a head runs, and follows until the model generates."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from rich.markup import escape
+
+from corral.cli.console import console, print_json, stderr
+from corral.cli.follow import LOOK_SECONDS, HeadKeeper, Pause, follow, wait_for_the_head, wait_stopped
+from corral.cluster.file import load
+from corral.cluster.values import Cluster
+from corral.errors import BadInput, CorralError, EngineFailed, ExitCode
+from corral.launcher.daemon import HeadAddress, ensure_head, head_lives
+from corral.launcher.discovery import this_machine
+from corral.models.source import ModelSource, parse_source
+from corral.planner.layout import parse_layout
+from corral.store.state import Store
+from corral.store.values import LIVE, Deployment, DeploymentRequest
+from corral.units import format_bytes
+from corral.values import Value
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,95}")
+ENGINES: Final = ("llamacpp", "vllm")
+EXECUTORS: Final = ("ray", "mp", "embedded", "server")
+
+
+class Asked(Value):
+    """The options of the command."""
+
+    model: str
+    cluster: str | None
+    name: str
+    engine: str
+    executor: str
+    layout: str
+    context: int
+    concurrency: int
+    dtype: str
+    threads: int
+    host: str | None
+    port: int | None
+    allow_unkeyed: bool
+    detach: bool
+    as_json: bool
+
+
+class Interrupted(Exception):
+    """Ctrl-C, the end of the terminal, or a request to terminate."""
+
+
+class Interrupts:
+    """Takes note of signals that end a command; raised only in a pause, so that no write or drawing is torn apart."""
+
+    def __init__(self) -> None:
+        self._came = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+                signal.signal(number, self._note)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep; Interrupted when a signal has come."""
+        if not self._came:
+            time.sleep(seconds)
+        if self._came:
+            self._came = False
+            raise Interrupted
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._came = True
+        if number == signal.SIGHUP:
+            for output in (1, 2):
+                if not os.isatty(output):  # nor is a terminal that has hung up: what is written there would be an error
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+
+
+def run_up(asked: Asked) -> None:
+    """Launch; in the foreground stay until Ctrl-C, which ends the deployment."""
+    request = request_of(asked)
+    interrupts = Interrupts()
+
+    def start() -> HeadAddress:
+        return ensure_head(asked.host, asked.port, unkeyed=asked.allow_unkeyed)
+
+    with Store(time.time) as store:
+        resumed = _runs_without_a_head(store, request)
+        start()  # first, so that what cannot be served is not left behind as a wish
+        if not resumed:
+            store.request(request)
+        keeper = HeadKeeper(store, start)
+        try:
+            ready = follow(store, request.name, keeper, interrupts.pause, quiet=asked.as_json)
+            _tell(ready, start(), asked)
+            if not asked.detach:
+                _stay(store, request.name, keeper, interrupts.pause)
+        except Interrupted:
+            _end(store, request.name, interrupts.pause)
+            raise SystemExit(130) from None
+        except CorralError:
+            wait_for_the_head(store)
+            raise
+
+
+def _runs_without_a_head(store: Store, request: DeploymentRequest) -> bool:
+    """Whether just this was launched by a head that has ended since; the next one takes its ranks up again."""
+    known = store.get(request.name)
+    if head_lives() or known is None or known.state not in LIVE or known.desired != "running":
+        return False
+    return request.model_copy(update={"cluster": known.request.cluster}) == known.request
+
+
+def request_of(asked: Asked) -> DeploymentRequest:
+    """Check the options and give what is wanted."""
+    if asked.engine and asked.engine not in ENGINES:
+        raise BadInput(f"There is no engine named {asked.engine!r}.", f"Use one of {', '.join(ENGINES)}.")
+    if asked.executor and asked.executor not in EXECUTORS:
+        raise BadInput(f"There is no executor named {asked.executor!r}.", f"Use one of {', '.join(EXECUTORS)}.")
+    if asked.layout:
+        parse_layout(asked.layout)
+    source = parse_source(asked.model, Path.cwd())
+    name = asked.name or name_of(source)
+    if not NAME.fullmatch(name):
+        raise BadInput(f"{name!r} cannot be a model's name.", "Use --name with letters, digits and . _ : / - only.")
+    return DeploymentRequest(
+        name=name,
+        model=source.path if source.kind == "local" else asked.model,
+        cluster=load_cluster(asked.cluster),
+        engine=asked.engine or None,  # pyright: ignore[reportArgumentType] - checked above
+        variant=asked.executor,
+        layout=asked.layout or None,
+        context=asked.context or None,
+        concurrency=asked.concurrency,
+        dtype=asked.dtype or None,
+        threads=asked.threads or None,
+    )
+
+
+def name_of(source: ModelSource) -> str:
+    """The name of a model in the API: of a path its last part, of a Hub id the part after the owner."""
+    if source.kind == "default":
+        return "default"
+    path = Path(source.path or source.repo or str(source))
+    last = path.stem if path.suffix == ".gguf" else path.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "model"
+
+
+def load_cluster(path: str | None) -> Cluster:
+    """The cluster of the file; without one, this machine."""
+    if path is None:
+        return asyncio.run(this_machine())
+    return load(Path(path))
+
+
+def _end(store: Store, name: str, pause: Pause) -> None:
+    """End the deployment after Ctrl-C; a second one leaves the rest to the head."""
+    store.want(name, "stopped")
+    stderr.print(f"\nending {escape(name)} on every node ...")
+    try:
+        left = wait_stopped(store, name, pause)
+    except Interrupted:
+        stderr.print(f"{escape(name)} goes on ending; `corral status` shows whether it has.")
+        return
+    if left.failure is not None and left.left:
+        raise EngineFailed(left.failure.cause, left.failure.remedy)
+    wait_for_the_head(store)
+    stderr.print(f"{escape(name)} has ended.")
+
+
+def _stay(store: Store, name: str, keeper: HeadKeeper, pause: Pause) -> None:
+    """Stay while the deployment runs; say why when it ends."""
+    while True:
+        known = store.get(name)
+        if known is None or known.state == "stopped":
+            stderr.print(f"{escape(name)} has ended.")
+            return wait_for_the_head(store)
+        if known.state == "failed" and known.detail.failure is not None:
+            failure = known.detail.failure
+            store.want(name, "stopped")  # whoever wanted it knows now
+            raise CorralError(failure.cause, failure.remedy, code=ExitCode(failure.code))
+        keeper.look()
+        pause(LOOK_SECONDS)
+
+
+def _tell(ready: Deployment, head: HeadAddress, asked: Asked) -> None:
+    """Say where the model answers and how to ask it."""
+    detail = ready.detail
+    if asked.as_json:
+        print_json(
+            {
+                "schema": "corral.up/1",
+                "deployment": ready.name,
+                "base_url": f"{head.url}/v1",
+                "engine": detail.engine,
+                "layout": detail.layout,
+                "nodes": list(detail.nodes),
+                "context": detail.context,
+                "first_token_seconds": detail.first_token_seconds,
+                "demo": detail.demo,
+            }
+        )
+        sys.stdout.flush()
+        return
+    console.print(f"\n[bold green]{escape(ready.name)} is ready[/] at [bold]{head.url}/v1[/]")
+    console.print(
+        f"  {escape(detail.model)}, {format_bytes(detail.weights_bytes)} of weights, {detail.engine} {detail.layout} "
+        f"on {escape(', '.join(detail.nodes))}, {detail.context} tokens a request"
+    )
+    if head.host not in {"127.0.0.1", "localhost", "::1"}:
+        console.print("  [yellow]Other machines can use it, and nobody is asked for a key.[/]")
+    if detail.demo:
+        console.print("  [yellow]This is the built-in demo model: it proves the plumbing and knows nothing.[/]")
+    body = f'{{"model": "{ready.name}", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'
+    console.print("  ask it:", style="dim")
+    console.print(
+        f"    curl {head.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+        markup=False,
+        soft_wrap=True,
+    )
+    end = f"`corral down {ready.name}` ends it" if asked.detach or not os.isatty(0) else "Ctrl-C ends it"
+    console.print(f"  {escape(end)}", style="dim")
