@@ -201,6 +201,41 @@ def test_shared_memory_of_a_killed_rank_is_removed(node):
     assert not os.path.exists(name)
 
 
+def test_shared_memory_of_a_rank_that_was_gone_before_the_stop_is_removed(node):
+    name = f"/dev/shm/corral-test-gone-{os.getpid()}"
+    code = f"import mmap, time; f = open({name!r}, 'wb+'); f.truncate(4096); m = mmap.mmap(f.fileno(), 4096); print('up', flush=True); time.sleep(60)"  # noqa: E501
+    node.start(sys.executable, "-c", code)
+    with node.watch() as news:
+        first(news, "log")
+    with node.watch() as news:  # its first beat comes after the file
+        first(news, "beat")
+        os.kill(max(node.alive()), signal.SIGKILL)
+        first(news, "exit")
+    assert os.path.exists(name)
+    node.stop(grace=0.1)
+    assert not os.path.exists(name)
+
+
+def test_shared_memory_that_somebody_made_anew_under_a_remembered_name_is_kept(node):
+    name = f"/dev/shm/corral-test-anew-{os.getpid()}"
+    code = f"f = open({name!r}, 'w'); f.write('x'); f.flush(); print('up', flush=True); import time; time.sleep(60)"
+    node.start(sys.executable, "-c", code)
+    with node.watch() as news:
+        first(news, "log")
+    with node.watch() as news:
+        first(news, "beat")
+        os.kill(max(node.alive()), signal.SIGKILL)
+        first(news, "exit")
+    with open(f"{name}.other", "w") as other:
+        other.write("another")
+    os.rename(f"{name}.other", name)
+    try:
+        node.stop(grace=0.1)
+        assert os.path.exists(name)
+    finally:
+        os.unlink(name)
+
+
 def test_stopping_twice_is_no_error(node):
     node.start("sleep", "300")
     node.stop()

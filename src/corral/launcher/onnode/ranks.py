@@ -46,6 +46,7 @@ mv "$CORRAL_RUN/$CORRAL_RANK.exit.part" "$CORRAL_RUN/$CORRAL_RANK.exit"
 """
 BEAT_SECONDS = 3.0
 SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - looked into, not written
+SHARED_LIST = "shared-memory"
 LOG_CHUNK = 64 * 1024
 
 
@@ -125,11 +126,11 @@ def zombie(pid: int) -> bool:
         return True
 
 
-def usage(marks: Marks) -> dict[str, dict[str, float]]:
-    """Sum resident bytes and CPU seconds over each rank's processes."""
+def usage(processes: dict[int, str]) -> dict[str, dict[str, float]]:
+    """Sum resident bytes and CPU seconds over each rank's processes (pid to rank)."""
     page, tick = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
     beat: dict[str, dict[str, float]] = {}
-    for pid, rank in marked(marks).items():
+    for pid, rank in processes.items():
         rss = cpu = 0
         with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -176,8 +177,10 @@ class Watch:
 
     def beat(self) -> None:
         """Tell what each rank uses. One that has neither processes nor an exit status was killed with its keeper."""
-        used = usage(self.marks)
+        processes = marked(self.marks)
+        used = usage(processes)
         emit({"beat": used})
+        remember_shared(self.run, processes)
         names = [name.rpartition(".") for name in os.listdir(self.run)] if os.path.isdir(self.run) else []
         ended = {rank for rank, _, suffix in names if suffix == "exit"}
         missing = {rank for rank, _, suffix in names if suffix == "log"} - ended - self.gone - set(used)
@@ -251,11 +254,40 @@ def shared_memory(pids: Iterable[int]) -> set[str]:
     return {path for path in held if path.startswith(SHARED_MEMORY) and not path.endswith(" (deleted)")}
 
 
+def remember_shared(run: str, pids: Iterable[int]) -> None:
+    """Write down which shared memory the processes hold: one that is killed later cannot be asked any more.
+
+    The ranks of a gang take each other down, so that a node's may be gone before anybody comes to stop them.
+    """
+    known = remembered_shared(run)
+    news = {path: inode for path in shared_memory(pids) if (inode := inode_of(path)) and known.get(path) != inode}
+    if news and os.path.isdir(run):
+        with open(os.path.join(run, SHARED_LIST), "a") as file:
+            file.writelines(f"{inode} {path}\n" for path, inode in news.items())
+
+
+def remembered_shared(run: str) -> dict[str, int]:
+    """Map path to inode of the shared memory that ranks of this run were seen to hold."""
+    with contextlib.suppress(OSError), open(os.path.join(run, SHARED_LIST), errors="replace") as file:
+        pairs = [line.rstrip("\n").partition(" ") for line in file]
+        return {path: int(inode) for inode, _, path in pairs if inode.isdigit()}
+    return {}
+
+
+def inode_of(path: str) -> int:
+    """Give a file's inode, by which it is known from another of the same name; 0 when it is not there."""
+    try:
+        return os.lstat(path).st_ino
+    except OSError:
+        return 0
+
+
 def stop(request: Json) -> None:
     """End every marked process, politely first (the ranks' own, then all), then by force; remove what they left."""
     run, marks = request["run"], request["marks"]
     every = set(marked(marks))
-    shared = shared_memory(every)
+    shared = {path for path, inode in remembered_shared(run).items() if inode_of(path) == inode}
+    shared |= shared_memory(every)
     mains = main_processes(run, every)
     signal_all(mains, signal.SIGTERM)
     wait_gone(lambda: set(mains) & set(marked(marks)), request.get("grace", 10.0))
