@@ -17,6 +17,9 @@ from pathlib import Path
 import pip
 import pytest
 
+from corral.launcher.node import script
+from corral.launcher.onnode import building
+
 SCRIPT = Path(__file__).parents[2] / "src/corral/launcher/onnode/environment.py"
 PATIENCE = 60.0  # seconds that anything here may take at most
 # `python -m venv` spends seconds on unpacking pip; this one borrows the pip that runs the tests.
@@ -71,7 +74,6 @@ def shop(tmp_path, monkeypatch):
 
 def request(shop, **changes):
     values = {
-        "verb": "ensure",
         "cache": str(shop / "cache"),
         "digest": "0123456789ab",
         "name": "tack",
@@ -88,9 +90,7 @@ def request(shop, **changes):
 @contextlib.contextmanager
 def running(asked):
     """Start the script; its standard input stays open until the context is left."""
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), asked["verb"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with process:
         process.stdin.write(json.dumps(asked) + "\n")
         process.stdin.flush()
@@ -188,22 +188,6 @@ def test_a_file_outside_the_environment_is_refused(shop):
 
     assert "outside" in error["cause"]
     assert not (shop / "stolen").exists()
-
-
-def test_environments_are_listed(shop):
-    folder = done(request(shop))["folder"]
-    (shop / "cache/envs/aaaaaaaaaaaa-py311-x86_64").mkdir()
-
-    listed = done({"verb": "list", "cache": str(shop / "cache")})["environments"]
-
-    assert [(Path(one["folder"]).name, one["name"], one["complete"]) for one in listed] == [
-        (Path(folder).name, "tack", True),
-        ("aaaaaaaaaaaa-py311-x86_64", "", False),
-    ]
-
-
-def test_nothing_is_listed_where_nothing_is(shop):
-    assert done({"verb": "list", "cache": str(shop / "nowhere")}) == {"environments": []}
 
 
 # -- what is broken is made anew
@@ -326,6 +310,10 @@ def module():
     del sys.modules["environment"]
 
 
+def shell(module, log):
+    return building.Shell(log, module.FAILURES, {"name": "tack", "cache": "/cache", "python": "python3"}, {})
+
+
 # Lines that pip printed in each of these cases.
 OUTPUTS = {
     "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device": "The disk filled up",
@@ -344,7 +332,7 @@ def test_known_outputs_have_a_cause(module, tmp_path, output):
     log = tmp_path / "log"
     log.write_text(f"\n$ pip install\n{output}\n")
 
-    error = module.failed("pip install", 1, log, {"name": "tack", "cache": "/cache", "python": "python3"})
+    error = shell(module, log)._failed("pip install", 1)
 
     assert OUTPUTS[output] in error.cause
     assert error.remedy
@@ -354,7 +342,7 @@ def test_an_unknown_output_is_quoted(module, tmp_path):
     log = tmp_path / "log"
     log.write_text("\n$ pip install\nERROR: the horse is out of the barn\n")
 
-    error = module.failed("pip install", 3, log, {"name": "tack", "cache": "/cache", "python": "python3"})
+    error = shell(module, log)._failed("pip install", 3)
 
     assert error.cause == "pip install ended with status 3: ERROR: the horse is out of the barn"
     assert str(log) in error.remedy
@@ -364,13 +352,13 @@ def test_an_unknown_output_is_quoted(module, tmp_path):
 
 
 @pytest.fixture
-def no_flock(module, monkeypatch):
+def no_flock(monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
-    return module
+    monkeypatch.setattr(building, "BEAT_SECONDS", 0.05)
+    return building
 
 
 def test_a_folder_is_the_lock_where_there_is_no_flock(no_flock, tmp_path):
@@ -416,3 +404,19 @@ def test_this_python_has_a_tag(module):
     version = "".join(sysconfig.get_python_version().split("."))
 
     assert module.tag_of(sys.executable).startswith(f"py{version}-")
+
+
+def test_a_node_gets_what_scripts_share_along_with_the_script(tmp_path):
+    asked = {"cache": str(tmp_path), "digest": "0123456789ab", "name": "tack", "pythons": ["2.7"]}
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", script("environment")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+    ) as process:
+        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.flush()
+        told = json.loads(process.stdout.readline())
+
+    assert "exist for 2.7" in told["error"]["cause"]

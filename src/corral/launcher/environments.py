@@ -36,7 +36,6 @@ async def _ensure(wanted: Environment, node: Node, facts: NodeFacts, report: Rep
         report(STAGE, f"{wanted.name}: Corral's own environment has it", fraction=1.0, subject=node.name)
         return sys.prefix
     request: dict[str, Any] = {
-        "verb": "ensure",
         "cache": facts.cache,
         "digest": wanted.digest,
         **wanted.model_dump(mode="json", exclude={"kind"}),
@@ -44,7 +43,7 @@ async def _ensure(wanted: Environment, node: Node, facts: NodeFacts, report: Rep
     script = "llamacpp_build" if isinstance(wanted, LlamaCppBuild) else "environment"
     report(STAGE, f"{wanted.name}: looking", subject=node.name)
     told: dict[str, Any] = {}
-    async with node.stream(script, "ensure", request) as stream:
+    async with node.stream(script, request) as stream:
         async for line in stream:
             told = _message(line) or told
             if "progress" in told:

@@ -38,6 +38,17 @@ class NodeFacts(Value):
     host_name: str
 
 
+# A script arrives as one text: the module that it shares with others is made of a part of it.
+_FOLDER: Final = "corral.launcher.onnode"
+_SHARED: Final = f"{_FOLDER}.building"
+_WITH_SHARED: Final = """\
+import sys, types
+sys.modules[{module!r}] = types.ModuleType({module!r})
+exec(compile({shared!r}, {module!r}, "exec"), vars(sys.modules[{module!r}]))
+exec(compile({script!r}, sys.argv[0], "exec"))
+"""
+
+
 class RankRecord(Value):
     """Where a rank's records and its private folder are on its node."""
 
@@ -48,8 +59,13 @@ class RankRecord(Value):
 
 @cache
 def script(name: str) -> str:
-    """The source of a file that runs on nodes."""
-    return files("corral.launcher.onnode").joinpath(f"{name}.py").read_text(encoding="utf-8")
+    """The source of a script that runs on nodes, with what it shares with others in front of it."""
+    folder = files(_FOLDER)
+    text = folder.joinpath(f"{name}.py").read_text(encoding="utf-8")
+    if f"\nfrom {_SHARED} import " not in text:
+        return text
+    shared = folder.joinpath("building.py").read_text(encoding="utf-8")
+    return _WITH_SHARED.format(module=_SHARED, shared=shared, script=text)
 
 
 class Node:
@@ -120,11 +136,9 @@ class Node:
             yield stream
 
     @asynccontextmanager
-    async def stream(self, name: str, verb: str, request: Mapping[str, Any]) -> AsyncGenerator[Stream]:
+    async def stream(self, name: str, request: Mapping[str, Any]) -> AsyncGenerator[Stream]:
         """Run a script of `onnode` that tells its progress in JSON lines."""
-        async with stream_script(
-            self.host, script(name), args=(verb,), input=_line(request), python=self._python
-        ) as stream:
+        async with stream_script(self.host, script(name), input=_line(request), python=self._python) as stream:
             yield stream
 
     async def _ask(

@@ -1,15 +1,12 @@
 """Builds llama.cpp's programs on the node that it is sent to; knows no cluster, no model and no other node.
 
-A single file of the standard library (Python 3.8 or newer). One JSON request is read from the first line of standard
-input, JSON lines are written to standard output: any number of `{"progress": 0..1, "text": ...}`, then one
-`{"done": {...}}` or `{"error": {"cause": ..., "remedy": ...}}` (exit status 1). Standard input stays open while it
-works: when it closes, or on SIGTERM, everything that was started is ended and the build tree is removed.
+Standard library only (Python 3.8 or newer); how it is asked and answers: `building`. When it is stopped, the build
+tree is removed.
 
-Requests:
-    {"verb": "ensure", "cache": "~/.cache/corral", "digest": "12 hex digits",
+Request:
+    {"cache": "~/.cache/corral", "digest": "12 hex digits",
      "source": "llama-cpp-python==0.3.36 --hash=sha256:...", "options": ["GGML_RPC=ON", ...],
      "targets": ["llama-server", ...], "archive": optional path of the source on this node}
-    {"verb": "list", "cache": "~/.cache/corral"}
 
 What it leaves: `<cache>/envs/<digest>/bin/*` and `<cache>/envs/<digest>/corral.json`, written last, which makes the
 folder count as finished. Programs are compiled for the CPU and the C library at hand; a machine of another kind that
@@ -19,32 +16,28 @@ shares the folder (a home on NFS) builds its own `<digest>-<machine>` beside it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from corral.launcher.onnode.building import BuildError, Failures, Shell, Teller, finish, locked, read_marker, serve
 
 MARKER = "corral.json"
 DISK_NEEDED = 700_000_000  # bytes; seen: 420 MB of sources, objects and programs for a CPU build
 MEMORY_A_JOB = 1_200_000_000  # bytes; the largest compiler process seen took 1.1 GB
 # Parts of the source tree that no wanted program needs, half of its size.
 SKIPPED = frozenset({".git", "benches", "docs", "examples", "gguf-py", "media", "models", "pocs", "skills", "tests"})
-LATE_SECONDS = 5.0  # how long ended children may take before they are killed
 
-# What a failed step says of itself: pattern in its output, cause, remedy. The first that matches is told.
-FAILURES: tuple[tuple[str, str, str], ...] = (
+FAILURES: Failures = (
     (
         r"No space left on device|Disk quota exceeded",
         "The disk filled up while llama.cpp was built.",
@@ -83,50 +76,6 @@ FAILURES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-class BuildError(Exception):
-    """A failure that a person can act on: one sentence of cause, one of remedy."""
-
-    def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.remedy = remedy
-
-
-class Stopped(BaseException):
-    """Asked to end: standard input closed, or a signal came."""
-
-
-# -- answers
-
-
-class Teller:
-    """Writes the answer's lines; a failed write means that nobody listens, and ends the work."""
-
-    def __init__(self) -> None:
-        self.copy: Path | None = None  # whoever waits for this build reads the progress here
-        self._last = (-1.0, "")
-
-    def progress(self, fraction: float, text: str) -> None:
-        """Tell how far the work is, 0 to 1; a repetition is not told."""
-        line = (round(fraction, 3), text)
-        if line == self._last:
-            return
-        self._last = line
-        said = {"progress": line[0], "text": text}
-        tell(said)
-        if self.copy is not None:
-            with contextlib.suppress(OSError):
-                self.copy.write_text(json.dumps(said))
-
-
-def tell(line: dict[str, Any]) -> None:
-    """Write one JSON line."""
-    try:
-        print(json.dumps(line), flush=True)
-    except OSError:
-        raise Stopped from None
-
-
 # -- the machine
 
 
@@ -156,72 +105,6 @@ def machine_kind() -> str:
     flags = sorted(flag for flag in (found[1].split() if found else ()) if wanted.match(flag))
     key = json.dumps([platform.system(), platform.machine(), platform.libc_ver(), flags])
     return hashlib.sha256(key.encode()).hexdigest()[:8]
-
-
-# -- children
-
-
-class Shell:
-    """Runs the steps' programs, each in a process group of its own, and ends what still runs when it is left."""
-
-    def __init__(self, log: Path, env: dict[str, str]) -> None:
-        self.env = env
-        self._log = log
-        self._child: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> Shell:  # noqa: PYI034 - Self is newer than the Python of some nodes
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        child = self._child
-        if child is None or child.poll() is not None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(LATE_SECONDS)
-                return
-
-    def lines(self, what: str, argv: Sequence[str], cwd: Path | None = None) -> Iterator[str]:
-        """Run a program and yield its output line by line; BuildError when it fails, named after `what`."""
-        with self._log.open("a", errors="replace") as log:
-            log.write("$ " + " ".join(argv) + "\n")
-            self._child = child = subprocess.Popen(
-                argv,
-                cwd=cwd,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-            assert child.stdout is not None  # noqa: S101 - for the type checker: a pipe was asked for
-            for line in child.stdout:
-                log.write(line)
-                yield line
-        if child.wait() != 0:
-            raise failed(what, child.returncode, self._log)
-
-    def run(self, what: str, argv: Sequence[str], cwd: Path | None = None) -> None:
-        """Run a program to its end; BuildError when it fails."""
-        for _ in self.lines(what, argv, cwd):
-            pass
-
-
-def failed(what: str, status: int, log: Path) -> BuildError:
-    """Find the cause of a failed step in the log."""
-    text = log.read_text(errors="replace")
-    # The last step's own output only: an earlier one may have warned of something harmless.
-    text = text[text.rfind("\n$ ") + 1 :]
-    for pattern, cause, remedy in FAILURES:
-        if re.search(pattern, text):
-            return BuildError(cause, remedy)
-    told = re.search(r"^.*(?:error:|CMake Error).*(?:\n.+)?", text, re.MULTILINE)
-    line = " ".join((told[0] if told else text.strip().rpartition("\n")[2]).split())[:300]
-    return BuildError(f"{what} ended with status {status}: {line}", f"The whole output is in {log}.")
 
 
 # -- steps
@@ -333,44 +216,11 @@ def install(shell: Shell, programs: Path, folder: Path, request: dict[str, Any],
         "machine": machine_kind(),
         "seconds": round(seconds, 1),
     }
-    part = folder / (MARKER + ".part")
-    part.write_text(json.dumps(marker, indent=1))
-    part.replace(folder / MARKER)
+    finish(folder, MARKER, marker)
     return marker
 
 
 # -- verbs
-
-
-def read_marker(folder: Path) -> dict[str, Any] | None:
-    """Read what a finished folder says of itself; None for an unfinished or foreign one."""
-    with contextlib.suppress(OSError, ValueError):
-        marker = json.loads((folder / MARKER).read_text())
-        if marker.get("kind") == "llama.cpp":
-            return marker
-    return None
-
-
-@contextlib.contextmanager
-def locked(path: Path, teller: Teller) -> Generator[None, None, None]:
-    """Hold the lock; while another holds it, tell its progress as one's own."""
-    with path.open("a") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                with contextlib.suppress(OSError, ValueError, KeyError):
-                    said = json.loads(path.with_suffix(".progress").read_text())
-                    teller.progress(said["progress"], said["text"] + " (another build of the same)")
-                time.sleep(0.3)
-        teller.copy = path.with_suffix(".progress")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                teller.copy.unlink()
-            teller.copy = None
 
 
 def ensure(request: dict[str, Any], teller: Teller) -> dict[str, Any]:
@@ -379,11 +229,11 @@ def ensure(request: dict[str, Any], teller: Teller) -> dict[str, Any]:
     environments.mkdir(parents=True, exist_ok=True)
     for name in (request["digest"], f"{request['digest']}-{machine_kind()}"):
         folder = environments / name
-        marker = read_marker(folder)
-        if marker is None:
+        marker = read_marker(folder, MARKER)
+        if not marker:
             with locked(environments / f"{name}.lock", teller):
-                marker = read_marker(folder)  # whoever held the lock before may have built it
-                if marker is None:
+                marker = read_marker(folder, MARKER)  # whoever held the lock before may have built it
+                if not marker:
                     marker = build(request, folder, teller)
                     return {"folder": str(folder), "built": True, "seconds": marker["seconds"]}
         if marker["machine"] == machine_kind():
@@ -407,7 +257,7 @@ def build(request: dict[str, Any], folder: Path, teller: Teller) -> dict[str, An
     tree.mkdir()
     log.write_text("")
     try:
-        with Shell(log, build_environment(tree)) as shell:
+        with Shell(log, FAILURES, {}, build_environment(tree)) as shell:
             find_tools(shell, tree, teller)
             teller.progress(0.02, f"fetching {request['source'].split()[0]}")
             archive = fetch(shell, tree, request)
@@ -431,58 +281,5 @@ def build_environment(tree: Path) -> dict[str, str]:
     return env
 
 
-def list_built(request: dict[str, Any]) -> dict[str, Any]:
-    """List the finished builds of the cache."""
-    environments = Path(request["cache"]).expanduser() / "envs"
-    found: list[dict[str, Any]] = []
-    for folder in sorted(environments.glob("*")) if environments.is_dir() else ():
-        marker = read_marker(folder)
-        if marker is not None:
-            size = sum(file.stat().st_size for file in (folder / "bin").glob("*"))
-            found.append({**marker, "folder": str(folder), "bytes": size})
-    return {"environments": found}
-
-
-def stop(*_: object) -> NoReturn:
-    """Signal handler: unwind, so that children are ended and the build tree is removed."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the clean-up itself is not interrupted
-    raise Stopped
-
-
-def watch_input() -> None:
-    """End the work when standard input closes: whoever asked for it has gone."""
-    while sys.stdin.buffer.read(1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def main() -> int:
-    """Answer one request; 0 done, 1 failed, 130 stopped."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
-    try:
-        request = json.loads(sys.stdin.buffer.readline())
-        if request["verb"] == "list":
-            tell({"done": list_built(request)})
-            return 0
-        threading.Thread(target=watch_input, daemon=True).start()
-        os.nice(10)  # what already serves on this node goes first
-        tell({"done": ensure(request, Teller())})
-    except BuildError as error:
-        tell({"error": {"cause": error.cause, "remedy": error.remedy}})
-        return 1
-    except OSError as error:
-        full = error.errno in {28, 122}  # ENOSPC, EDQUOT
-        remedy = "Free 1 GB in the cache's folder and try again." if full else "Check the cache's folder on the node."
-        tell({"error": {"cause": f"Building llama.cpp failed: {error}.", "remedy": remedy}})
-        return 1
-    except Stopped:
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    os._exit(status)  # the thread that waits on standard input would hold up a plain exit
+    serve(ensure)
