@@ -2,7 +2,17 @@
 
 import pytest
 
+from corral.engines.llamacpp.versions import build
+from corral.engines.vllm.environments import environment
 from e2e.program import Corral
+from engines.environments import made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine_environments():
+    """What the lab's machines cannot fetch themselves stands before any test, whichever comes first."""
+    made(build("cpu"))
+    made(environment("cpu"))
 
 
 @pytest.fixture

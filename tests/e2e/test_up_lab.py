@@ -56,7 +56,7 @@ def say(url, model, prompt=PROMPT):
 
 @pytest.fixture(scope="module")
 def one_host(tmp_path_factory):
-    """What each engine says on this machine alone; this also makes its environment, which the lab shares."""
+    """What each engine says on this machine alone."""
     said = {}
 
     def reference(engine):

@@ -1,9 +1,7 @@
 """llama-server with RPC workers on several machines of the lab: right answers, bytes on the wire, a lost worker."""
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,28 +9,19 @@ from corral.engines.diagnosis import RankEnd, diagnose
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.llamacpp.versions import build
 from corral.models.inspect import inspect
+from engines.environments import made
 from engines.llamacpp_gang import Gang
 from engines.llamacpp_samples import placement, sites
 
 pytestmark = [pytest.mark.slow, pytest.mark.lab]
 ENGINE = LlamaCpp()
-SCRIPT = Path(__file__).parents[2] / "src/corral/launcher/onnode/llamacpp_build.py"
-CACHE = Path.home() / ".cache" / "corral"
 TOKENS = 48
 
 
 @pytest.fixture(scope="module")
 def programs():
     """llama.cpp's folder, built here if it is not there yet (five minutes on two cores)."""
-    wanted = build("cpu")
-    request = {"verb": "ensure", "cache": str(CACHE), "digest": wanted.digest, **wanted.model_dump(mode="json")}
-    with subprocess.Popen(
-        [sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()
-        told = json.loads(list(process.stdout)[-1])
-    return told["done"]["folder"]
+    return made(build("cpu"))
 
 
 @pytest.fixture(scope="module")
