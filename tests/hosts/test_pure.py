@@ -73,6 +73,8 @@ def test_a_destination_is_written_as_ssh_takes_it():
         ("one, ann@two", ("two", "ann", None, "one")),
         ("[fd00::1]:22", ("fd00::1", None, 22, None)),
         ("fd00::1", ("fd00::1", None, None, None)),
+        ("[fd00::1]:x", ("fd00::1", None, None, None)),
+        ("box:x", ("box:x", None, None, None)),
     ],
 )
 def test_a_jump_host_is_read(jump, hop):

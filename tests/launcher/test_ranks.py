@@ -87,6 +87,17 @@ def test_a_rank_outlives_the_script_and_its_log_and_status_are_told(node):
     assert (item["exit"], item["status"]) == ("server", 7)
 
 
+def test_a_character_that_arrives_in_parts_is_told_whole(node):
+    node.start("sh", "-c", r"printf 'w\303'; sleep 0.3; printf '\266rld\n'; printf 'cut \303'")
+    with node.watch() as news:
+        text = ""
+        for item in news:
+            text += item.get("text", "")
+            if "exit" in item:
+                break
+    assert text == "wörld\ncut \N{REPLACEMENT CHARACTER}"
+
+
 def test_a_watch_that_is_made_again_goes_on_where_the_last_one_stopped(node):
     node.start("sh", "-c", "echo one; sleep 60")
     with node.watch() as news:

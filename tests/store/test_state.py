@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from corral.cluster.values import Cluster, Node
 from corral.errors import CorralError, DoesNotFit
-from corral.store.database import MIGRATIONS, StoreFailed, connect
+from corral.store.database import MIGRATIONS, StoreFailed, connect, home
 from corral.store.state import EVENTS_KEPT, Store
 from corral.store.values import LIVE, TRANSITIONS, DeploymentRequest, Progress, RankPlace
 
@@ -115,6 +115,16 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CorralError, match="cannot be used"):
         connect(tmp_path / "file" / "below")
+
+
+def test_a_home_of_an_unknown_user_is_named(monkeypatch):
+    monkeypatch.setenv("CORRAL_HOME", "~nosuchuser/corral")
+    with pytest.raises(CorralError, match="nosuchuser"):
+        home()
+
+
+def test_no_deployment_has_the_head_s_log_as_its_folder(store):
+    assert store.logs("head.log").name != "head.log"
 
 
 def test_two_processes_that_open_a_new_database_at_once_both_succeed(tmp_path):

@@ -46,20 +46,21 @@ def _prefix(folder: Path, rank: str) -> bool:
 
 
 def _tail(path: Path, lines: int, prefix: bool) -> int:  # noqa: FBT001 - private
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open("rb") as file:
         for line in deque(file, maxlen=lines):
-            _print(path, line, prefix)
+            _print(path, line.decode(errors="replace"), prefix)
         return file.tell()
 
 
 def _news(path: Path, offset: int, prefix: bool) -> int:  # noqa: FBT001 - private
     if path.stat().st_size < offset:
         offset = 0  # a new launch has begun it anew
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open("rb") as file:
         file.seek(offset)
-        for line in file.readlines():
-            _print(path, line, prefix)
-        return file.tell()
+        whole, newline, _ = file.read().rpartition(b"\n")  # a line that is still being written waits for its end
+    for line in (whole + newline).splitlines(keepends=True):
+        _print(path, line.decode(errors="replace"), prefix)
+    return offset + len(whole) + len(newline)
 
 
 def _print(path: Path, line: str, prefix: bool) -> None:  # noqa: FBT001 - private

@@ -47,7 +47,10 @@ class Connection:
 def _split_port(place: str) -> tuple[str, int | None]:
     """Split host[:port]; an IPv6 address with a port stands in brackets."""
     if place.startswith("["):
-        host, _, rest = place[1:].partition("]")
-        return host, int(rest[1:]) if rest.startswith(":") else None
-    host, colon, port = place.rpartition(":")
-    return (host, int(port)) if colon and ":" not in host and port.isdigit() else (place, None)
+        host, _, port = place[1:].partition("]")
+        port = port.removeprefix(":")
+    else:
+        host, _, port = place.rpartition(":")
+        if ":" in host or not host:
+            return place, None
+    return (host, int(port)) if port.isdecimal() else (host if place.startswith("[") else place, None)

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final
 
-from corral.errors import CorralError
+from corral.errors import BadInput, CorralError
 
 # Append only: a database remembers how many of these it has seen.
 MIGRATIONS: Final = (
@@ -40,8 +40,12 @@ MIGRATIONS: Final = (
 
 
 def home() -> Path:
-    """The folder of all that Corral keeps: $CORRAL_HOME, or ~/.local/share/corral."""
-    return Path(os.environ.get("CORRAL_HOME") or Path("~/.local/share/corral")).expanduser().absolute()
+    """The folder of all that Corral keeps: $CORRAL_HOME, or ~/.local/share/corral. BadInput for an unknown ~user."""
+    named = os.environ.get("CORRAL_HOME") or "~/.local/share/corral"
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError:
+        raise BadInput(f"The home in {named!r} is not known.", "Set CORRAL_HOME to a folder's whole path.") from None
 
 
 class StoreFailed(CorralError):

@@ -47,8 +47,11 @@ class Store:
         self._database.close()
 
     def logs(self, deployment: str) -> Path:
-        """The folder with a deployment's logs, one file a rank; a name with a slash is one folder too."""
-        return self.folder / "logs" / quote(deployment, safe="")
+        """The folder with a deployment's logs, one file a rank; a name with a slash is one folder too.
+
+        The head's own log lies beside them as `head.log`; a dot in a name is written in another way.
+        """
+        return self.folder / "logs" / quote(deployment, safe="").replace(".", "%2E")
 
     def request(self, wanted: DeploymentRequest) -> None:
         """Ask for a deployment to run. DoesNotFit when one of that name already does.

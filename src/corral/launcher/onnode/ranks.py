@@ -16,6 +16,7 @@ kept by a shell that outlives this script, the connection and Corral, and writes
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -166,7 +167,7 @@ class Watch:
         for name in sorted(os.listdir(self.run) if os.path.isdir(self.run) else ()):
             rank, _, suffix = name.rpartition(".")
             if suffix == "exit" and rank not in self.gone:
-                self.read_log(rank)
+                self.read_log(rank, ended=True)
                 self.gone.add(rank)
                 text = Path(self.run, name).read_text().strip()
                 emit({"exit": rank, "status": int(text or 0)})
@@ -189,17 +190,17 @@ class Watch:
             emit({"exit": rank, "status": 128 + signal.SIGKILL})
         self.missed = missing
 
-    def read_log(self, rank: str) -> None:
+    def read_log(self, rank: str, *, ended: bool = False) -> None:
         """Send what was written since the last look, in chunks that end at a character."""
         with contextlib.suppress(OSError), open(os.path.join(self.run, f"{rank}.log"), "rb") as log:
             while True:
                 offset = self.offsets.get(rank, 0)
                 log.seek(offset)
                 data = log.read(LOG_CHUNK)
-                if not data:
+                text, used = codecs.utf_8_decode(data, "replace", ended and len(data) < LOG_CHUNK)
+                if not used:
                     return
-                self.offsets[rank] = offset + len(data)
-                text = data.decode(errors="replace")
+                self.offsets[rank] = offset + used
                 emit({"log": rank, "offset": self.offsets[rank], "text": text})
 
 
