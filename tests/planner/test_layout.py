@@ -6,7 +6,7 @@ from corral.engines.base import Layout, Seat
 from corral.errors import BadInput, DoesNotFit, ExitCode
 from corral.models.values import ModelFacts
 from corral.planner.layout import choose, parse_layout
-from corral.planner.memory import usable
+from corral.planner.memory.facts import usable
 from corral.units import GIB
 from planner.made import model, node
 

@@ -12,7 +12,7 @@ from typing import Final
 from corral.engines.base import Layout
 from corral.errors import BadInput, DoesNotFit
 from corral.models.values import ModelFacts
-from corral.planner.memory import rank_memory
+from corral.planner.memory.facts import facts_memory
 from corral.planner.remedies import remedy
 from corral.planner.seating import Shortage, seats_for, shortage
 from corral.planner.splits import candidates, require_divisible
@@ -77,7 +77,7 @@ def _best(demand: Demand) -> Choice | tuple[Layout, Shortage] | None:
         seats = seats_for(layout, nodes)
         if seats is None:
             continue
-        memory = rank_memory(
+        memory = facts_memory(
             demand.model,
             layout,
             engine=demand.engine,

@@ -1,10 +1,11 @@
 """Puts a layout's ranks onto nodes, and says whether they fit there; chooses no layout."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from corral.engines.base import Layout, Seat
-from corral.planner.memory import usable
+from corral.planner.memory.facts import usable
 from corral.planner.values import NodeResources, RankMemory
 
 
@@ -69,8 +70,8 @@ def _seat(node: NodeResources, device: int) -> Seat:
 
 
 def _sum(ranks: Sequence[RankMemory]) -> RankMemory:
-    return RankMemory(
-        weights=sum(rank.weights for rank in ranks),
-        kv=sum(rank.kv for rank in ranks),
-        overhead=sum(rank.overhead for rank in ranks),
-    )
+    classes = Counter[str]()
+    for rank in ranks:
+        classes.update(rank.by_class)
+    parts = ("kv", "state", "activations", "graphs", "communication", "framework", "host")
+    return RankMemory(by_class=classes, **{part: sum(getattr(rank, part) for rank in ranks) for part in parts})

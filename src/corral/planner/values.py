@@ -1,5 +1,6 @@
 """What the planner takes and gives besides the engines' own words; knows no machine and no process."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from corral.engines.base import Layout, Seat
@@ -27,16 +28,31 @@ class NodeResources(Value):
 
 
 class RankMemory(Value):
-    """Bytes that one rank takes."""
+    """Bytes that one rank takes, part by part."""
 
-    weights: int
-    kv: int
-    overhead: int
+    by_class: Mapping[str, int]  # weights by tensor class; "all" when only their sum is known
+    kv: int  # cache of attention layers
+    state: int = 0  # of recurrent layers
+    activations: int = 0
+    graphs: int = 0
+    communication: int = 0
+    framework: int = 0  # the driver's context, libraries, and what processes hold of a memory that they share
+    host: int = 0  # kept in the node's memory beside a discrete device's; not part of the total
+
+    @property
+    def weights(self) -> int:
+        """All weights."""
+        return sum(self.by_class.values())
+
+    @property
+    def overhead(self) -> int:
+        """What the engine takes beside weights and caches."""
+        return self.activations + self.graphs + self.communication + self.framework
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.kv + self.overhead
+        """All of it that is in the device's memory."""
+        return self.weights + self.kv + self.state + self.overhead
 
 
 class Choice(Value):

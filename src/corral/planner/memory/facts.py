@@ -9,6 +9,7 @@ from typing import Final
 
 from corral.engines.base import Layout
 from corral.models.values import ModelFacts
+from corral.planner.memory.shares import stage_layers
 from corral.planner.values import Accelerator, RankMemory
 from corral.units import MIB
 
@@ -26,7 +27,7 @@ _OVERHEAD: Final = {
 _USABLE: Final = {"vllm": 0.9, "llamacpp": 0.95}
 
 
-def rank_memory(
+def facts_memory(
     model: ModelFacts,
     layout: Layout,
     *,
@@ -46,7 +47,7 @@ def rank_memory(
         weights = stage_weights(model, layout, stage, layers)
         kv = -(-tokens * token_bytes * layers // (model.layers * kv_share(model, layout)))
         ranks += [
-            RankMemory(weights=weights, kv=kv, overhead=each + (0 if stage or rank else first))
+            RankMemory(by_class={"all": weights}, kv=kv, framework=each + (0 if stage or rank else first))
             for rank in range(layout.tp)
         ]
     return tuple(ranks)
@@ -55,17 +56,6 @@ def rank_memory(
 def usable(memory: int, engine: str, accelerator: Accelerator) -> int:
     """Of a device's memory, the bytes that an engine may plan with; on a CPU all that is available."""
     return memory if accelerator == "cpu" else int(memory * _USABLE[engine])
-
-
-def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
-    """Layers of each pipeline stage: as even as can be, what is left over on stages before the last.
-
-    As vLLM's get_pp_indices does: the last stage has the output head, so it is spared first.
-    """
-    counts = [layers // stages] * stages
-    for extra in range(layers % stages):
-        counts[-2 - extra] += 1
-    return tuple(counts)
 
 
 def kv_share(model: ModelFacts, layout: Layout) -> int:

@@ -3,7 +3,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corral.engines.base import Layout
-from corral.planner.memory import kv_share, rank_memory, stage_layers, usable
+from corral.planner.memory.facts import facts_memory, kv_share, usable
+from corral.planner.memory.shares import stage_layers
 from corral.units import GIB
 from planner.made import model
 
@@ -31,7 +32,7 @@ def models(draw):
 
 
 def memory(of, layout, *, engine="vllm", accelerator="cuda", context=4096, concurrency=4, dtype=None):
-    return rank_memory(
+    return facts_memory(
         of, layout, engine=engine, accelerator=accelerator, context=context, concurrency=concurrency, dtype=dtype
     )
 

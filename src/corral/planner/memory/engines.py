@@ -1,0 +1,39 @@
+"""Engines by the arithmetic of their memory, their defaults, and the share of a device that they plan with."""
+
+from typing import Final, Literal, TypeAlias
+
+from corral.catalog.devices import DeviceSpec
+from corral.units import GIB
+
+Family: TypeAlias = Literal["vllm", "llamacpp"]
+_LLAMA_LIKE: Final = ("llamacpp", "llama.cpp", "ik_llama", "ik-llama", "ollama", "lm-studio", "lmstudio", "koboldcpp")
+# vLLM's default --gpu-memory-utilization, and what llama.cpp's allocations reach before the driver refuses.
+_SHARE: Final[dict[Family, float]] = {"vllm": 0.9, "llamacpp": 0.97}
+
+
+def family_of(engine: str) -> Family:
+    """Which engine's arithmetic holds: llama.cpp's for what is built on it, else vLLM's, as the others page too."""
+    return "llamacpp" if engine.lower().startswith(_LLAMA_LIKE) else "vllm"
+
+
+def default_batch(family: Family, device: DeviceSpec, ranks: int) -> int:
+    """Tokens of the largest batch unless the user says otherwise.
+
+    vLLM 0.32, engine/arg_utils.py: by the device's memory, and on a CPU by the ranks. llama.cpp: --ubatch-size.
+    """
+    if family == "llamacpp":
+        return 512
+    if device.kind == "cpu":
+        return 2048 * ranks
+    if device.memory >= 160 * GIB:
+        return 16384
+    return 8192 if device.memory >= 70 * GIB and not device.id.startswith("a100") else 2048
+
+
+def room(device: DeviceSpec, engine: str, utilization: float | None = None) -> int:
+    """Bytes of a device that an engine may fill: never more than is usable, and of all memory the engine's share.
+
+    `utilization` is vLLM's --gpu-memory-utilization. A CPU's memory is usable to the end: nothing else is set aside.
+    """
+    share = utilization or (1.0 if device.kind == "cpu" else _SHARE[family_of(engine)])
+    return min(device.usable, int(device.memory * share))

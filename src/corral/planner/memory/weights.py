@@ -1,0 +1,128 @@
+"""Bytes of weights by rank and tensor class on a layout; knows no cache, no context and no node."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from typing import Final, TypeAlias
+
+from corral.models.parameters import TensorClass
+from corral.planner.formats import WeightFormat, weight_format
+from corral.planner.memory.anatomy import Anatomy, Kind, stage_counts
+
+# vLLM pads the vocabulary so that it splits evenly (model_executor/layers/vocab_parallel_embedding.py).
+VOCABULARY_PADDING: Final = 64
+ByClass: TypeAlias = Mapping[TensorClass, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Who holds what, beside the split itself: where engines differ."""
+
+    llamacpp: bool = False  # the embedding stays in the node's memory, a tied one is held again as head by the device
+    host_embedding: bool = False  # that memory is not the device's own (a discrete card)
+    draft: bool = False  # multi-token-prediction layers are loaded
+    vision: bool = True  # towers are loaded, on every stage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageWeights:
+    """One rank of a stage. `host` is what it keeps in the node's memory, not the device's."""
+
+    by_class: ByClass
+    host: int = 0
+
+
+@lru_cache(maxsize=128)
+def bytes_each(
+    anatomy: Anatomy, name: str, *, gguf: bool, known: tuple[tuple[TensorClass, int], ...]
+) -> Mapping[TensorClass, float]:
+    """Bytes of one parameter by class: of the file where its bytes by class are `known`, else the format's nominal."""
+    chosen: WeightFormat = weight_format(name, gguf=gguf)
+    prices: dict[TensorClass, float] = {tensor: bits / 8 for tensor, bits in chosen.by_class.items()}
+    for tensor, count in known:
+        if anatomy.totals.get(tensor) and count:
+            prices[tensor] = count / anatomy.totals[tensor]
+    if anatomy.model.tied:  # one matrix serves as both
+        prices["head"] = prices["embedding"]
+    return prices
+
+
+@lru_cache(maxsize=4096)
+def stage_weights(
+    anatomy: Anatomy,
+    layers: tuple[int, ...],
+    tp: int,
+    ep: int,
+    holding: Holding,
+    name: str,
+    known: tuple[tuple[TensorClass, int], ...],
+) -> tuple[StageWeights, ...]:
+    """Weights of one rank of each stage. `layers` are those of each stage, in order."""
+    price = bytes_each(anatomy, name, gguf=holding.llamacpp, known=known)
+    per_kind = tuple(rank_parameters(kind, tp, ep) for kind in anatomy.kinds)
+    last = len(layers) - 1
+    stages: list[StageWeights] = []
+    for stage, counts in enumerate(stage_counts(anatomy, layers)):
+        held: dict[TensorClass, float] = {}
+        for index, count in counts.items():
+            for tensor, value in per_kind[index].items():
+                held[tensor] = held.get(tensor, 0.0) + value * count
+        host = _ends(held, anatomy, tp, holding, first=stage == 0, last=stage == last)
+        if holding.draft and stage == last:
+            held["draft"] = _draft(anatomy, tp, ep)
+        if holding.vision and anatomy.vision and not holding.llamacpp:
+            held["vision"] = anatomy.vision / tp
+        by_class: ByClass = {tensor: ceil(value * price[tensor]) for tensor, value in held.items() if value}
+        stages.append(StageWeights(by_class=by_class, host=ceil(host * price["embedding"])))
+    return tuple(stages)
+
+
+def rank_parameters(kind: Kind, tp: int, ep: int) -> Mapping[TensorClass, float]:
+    """Parameters that one rank holds of one layer of this kind.
+
+    Experts are shared out whole over `ep` ranks, and split as tensors over what is left of `tp`.
+    """
+    held: dict[TensorClass, float] = {tensor: value / tp for tensor, value in kind.split.items()}
+    for tensor, value in kind.whole.items():
+        held[tensor] = held.get(tensor, 0.0) + value
+    if kind.kv:
+        held["attention"] = held.get("attention", 0.0) + kind.kv * heads_share(kind.kv_heads, tp)
+    if kind.routed:
+        held["experts"] = kind.routed / kind.experts * ceil(kind.experts / ep) / max(1, tp // ep)
+    return held
+
+
+def heads_share(heads: int, tp: int) -> float:
+    """The share of KV heads that one rank holds: whole heads, at least one."""
+    return ceil(heads / tp) / heads
+
+
+def _ends(
+    held: dict[TensorClass, float], anatomy: Anatomy, tp: int, holding: Holding, *, first: bool, last: bool
+) -> float:
+    """Add embedding, head and what else is outside layers; give the parameters that lie in the node's memory."""
+    padding = 1.0 if holding.llamacpp else _padded(anatomy.model.vocabulary) / anatomy.model.vocabulary
+    host = 0.0
+    if first:
+        for tensor, value in anatomy.outside.items():
+            held[tensor] = held.get(tensor, 0.0) + value
+        if holding.host_embedding:
+            host = anatomy.embedding
+        else:
+            held["embedding"] = held.get("embedding", 0.0) + anatomy.embedding * padding / tp
+    if last:
+        # A tied head is the embedding itself where both are in one memory.
+        shared = anatomy.model.tied and first and not holding.host_embedding
+        if not shared:
+            held["head"] = held.get("head", 0.0) + anatomy.head * padding / tp
+    return host
+
+
+def _draft(anatomy: Anatomy, tp: int, ep: int) -> float:
+    layers = sum(sum(rank_parameters(kind, tp, ep).values()) for kind in anatomy.drafts)
+    return layers + anatomy.draft_extra
+
+
+def _padded(vocabulary: int) -> int:
+    return -(-vocabulary // VOCABULARY_PADDING) * VOCABULARY_PADDING
