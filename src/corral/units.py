@@ -25,6 +25,12 @@ _BYTES_PER_SECOND: Final = {f"{unit}/s": factor for unit, factor in _BYTES.items
     for prefix, factor in {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.items()
     for bits in ("b/s", "bit/s", "bps")
 }
+# Operations a second of a number format ("TOPS" for integers, "TFLOPS" for floating point).
+_OPERATIONS: Final = {
+    f"{prefix}{word}": factor
+    for prefix, factor in {"G": 10**9, "T": 10**12, "P": 10**15}.items()
+    for word in ("FLOPS", "OPS")
+}
 _WATTS: Final = {"W": 1, "kW": 1000, "mW": Decimal("1e-3")}
 _VOLTS: Final = {"V": 1, "kV": 1000}
 _AMPS: Final = {"A": 1, "mA": Decimal("1e-3")}
@@ -50,6 +56,11 @@ def parse_bytes(text: str) -> int:
 def parse_rate(text: str) -> int:
     """Read "200 Gb/s" or "273 GB/s" as bytes a second; ValueError names the units that are known."""
     return round(_parse(text, _BYTES_PER_SECOND, "rate"))
+
+
+def parse_operations(text: str) -> float:
+    """Read "125 TFLOPS" or "62 TOPS" as operations a second; ValueError names the units that are known."""
+    return float(_parse(text, _OPERATIONS, "computing rate"))
 
 
 def parse_watts(text: str) -> float:
@@ -121,6 +132,16 @@ def _shortest(count: int, units: tuple[str, ...], factors: Mapping[str, int]) ->
         if round(Decimal(number) * factors[unit]) == count:
             texts.append(f"{number} {unit}")
     return min(texts[1:] + texts[:1], key=len)
+
+
+def exact_operations(operations_per_second: float) -> str:
+    """Write operations a second so that parse_operations gives them back: 125e12 -> "125 TFLOPS"."""
+    for unit in ("PFLOPS", "TFLOPS"):
+        if operations_per_second >= _OPERATIONS[unit]:
+            break
+    else:
+        unit = "GFLOPS"
+    return f"{_plain(Decimal(repr(operations_per_second)) / _OPERATIONS[unit])} {unit}"
 
 
 def exact_watts(watts: float) -> str:

@@ -50,7 +50,8 @@ DEVICES = st.builds(
     Device, name=TEXTS, vendor=st.sampled_from(["nvidia", "amd", "apple", "intel"]),
     count=st.integers(1, 16), memory=BYTES,
     unified=st.booleans(), power_limit=optional(positive(1e6)), link=optional(TEXTS), capability=optional(TEXTS),
-    driver=optional(TEXTS),
+    driver=optional(TEXTS), bandwidth=optional(RATES), power_idle=optional(positive(1e6)),
+    flops=st.dictionaries(st.sampled_from(["fp16", "bf16", "int8"]), positive(1e21, 1e6), max_size=2),
 )  # fmt: skip
 NICS = st.builds(
     Nic, name=TEXTS, addresses=several(TEXTS), speed=optional(RATES), mtu=optional(st.integers(68, 9000)),
@@ -59,7 +60,8 @@ NICS = st.builds(
 )  # fmt: skip
 NODES = st.builds(
     Node, name=NAMES, address=TEXTS.map(lambda text: f"a{text}"), fabric=TEXTS, ssh=st.none() | SSH,
-    cpu=optional(st.builds(Cpu, model=TEXTS, cores=st.integers(1, 512), architecture=TEXTS)), memory=optional(BYTES),
+    cpu=optional(st.builds(Cpu, model=TEXTS, cores=st.integers(1, 512), architecture=TEXTS, bandwidth=optional(RATES))),
+    memory=optional(BYTES), power_base=optional(positive(1e6)),
     devices=several(DEVICES), nics=several(NICS, lambda nic: nic.name),
     disks=several(st.builds(Disk, path=TEXTS, size=optional(BYTES), free=optional(BYTES))), python=optional(TEXTS),
     runtime=st.sampled_from([None, "podman", "docker"]), cache=optional(TEXTS),

@@ -18,7 +18,7 @@ Plain: TypeAlias = dict[str, Any]  # a mapping of the file in the form of `as_pl
 # Written when absent, then left to the person: where it is reached, what it is called, what it may draw.
 _PERSONS: Final = frozenset({
     "schema", "name", "address", "fabric", "ssh", "python", "runtime", "cache", "engines", "power_limit", "link",
-    "kind", "bandwidth", "latency", "switch",
+    "kind", "bandwidth", "latency", "switch", "flops", "power_idle", "power_base",
 })  # fmt: skip
 _KEEP: Final = re.compile(r"#\s*keep\b")
 # Lists of things and the key that tells them apart.

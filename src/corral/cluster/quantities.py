@@ -44,6 +44,11 @@ Rate: TypeAlias = Annotated[
 ]
 """Bytes a second; in a file "200 Gb/s" or "273 GB/s"."""
 
+Operations: TypeAlias = Annotated[
+    float, Field(ge=1e6, le=1e21), _reader(units.parse_operations, "125 TFLOPS"), _writer(units.exact_operations)
+]
+"""Operations a second; in a file "125 TFLOPS" or "62 TOPS"."""
+
 Watts: TypeAlias = Annotated[
     float, Field(ge=1e-3, le=1e6), _reader(units.parse_watts, "300 W"), _writer(units.exact_watts)
 ]

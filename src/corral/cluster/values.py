@@ -10,10 +10,11 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from corral.cluster.problems import find_problem
-from corral.cluster.quantities import Amps, Bytes, Name, Rate, Seconds, Text, Volts, Watts
+from corral.cluster.quantities import Amps, Bytes, Name, Operations, Rate, Seconds, Text, Volts, Watts
 from corral.values import Value
 
 SCHEMA = "corral.cluster/1"
+NumberFormat = Literal["fp32", "fp16", "bf16", "fp8", "fp4", "int8", "int4"]
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -33,10 +34,15 @@ class Cpu(Value):
     model: Text = "unknown"
     cores: Annotated[int, Field(ge=1, le=65536)]  # that Corral may use there (a cgroup's limit counts)
     architecture: Text = "unknown"  # as uname says: "x86_64", "aarch64", "arm64"
+    bandwidth: Rate | None = None  # of main memory, for models that run on the CPU
 
 
 class Device(Value):
-    """`count` equal accelerators of one node. `memory` is that of one; unified memory is shared with the CPU."""
+    """`count` equal accelerators of one node. `memory` is that of one; unified memory is shared with the CPU.
+
+    Several entries are several groups: what `link` joins is one group only. `bandwidth`, `flops` and `power_idle` are
+    for a device that the catalog does not know, or knows wrongly: what stands here counts for more.
+    """
 
     name: Text  # the catalog's id or the maker's name: "gb10", "NVIDIA GB10"
     vendor: Literal["nvidia", "amd", "apple", "intel"]
@@ -47,6 +53,9 @@ class Device(Value):
     link: Text | None = None  # what joins them to each other: "nvlink-2", "pcie-3x16"
     capability: Text | None = None  # NVIDIA compute capability "12.1", AMD target "gfx1151"
     driver: Text | None = None
+    bandwidth: Rate | None = None  # of its memory
+    flops: Mapping[NumberFormat, Operations] = {}  # dense, by the number format that it computes in
+    power_idle: Watts | None = None
 
 
 class Nic(Value):
@@ -87,6 +96,7 @@ class Node(Value):
     ssh: Ssh | None = None
     cpu: Cpu | None = None
     memory: Bytes | None = None
+    power_base: Watts | None = None  # drawn at the wall by all but the devices, while they work
     devices: tuple[Device, ...] = ()
     nics: tuple[Nic, ...] = ()
     disks: tuple[Disk, ...] = ()
