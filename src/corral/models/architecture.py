@@ -29,6 +29,9 @@ class Attention(Value):
     qk_norm: bool = False
     sinks: bool = False  # one learned logit a head (gpt-oss)
     shares_kv: bool = False  # uses an earlier layer's keys and values: has and keeps none of its own (Gemma 3n, 4)
+    values_from_keys: bool = (
+        False  # no value projection: values are made of the keys', and cached beside them (Gemma 4)
+    )
 
 
 class LatentAttention(Value):
@@ -43,7 +46,17 @@ class LatentAttention(Value):
     value_dim: Size
     index_heads: Count = 0  # sparse attention's indexer (DSA); 0: none
     index_dim: Count = 0
-    index_topk: Count = 0  # tokens attended to at most
+    index_topk: Count = 0  # tokens attended to at most; with index_heads 0: those that an earlier layer's indexer chose
+    bias: bool = False  # of the projections down to the ranks and of the output projection
+    sinks: bool = False  # one learned logit a head
+    # DeepSeek V4: heads attend to the cached vector itself (nothing projects it up), of which one stands for `ratio`
+    # tokens, beside the last `window` tokens' own; the output is projected in groups through a smaller rank.
+    absorbed: bool = False
+    ratio: Size = 1
+    window: Size | None = None  # tokens; None: no window beside
+    window_only: bool = False  # keeps the window and nothing beyond it
+    output_groups: Count = 0  # 0: one plain output projection
+    output_rank: Count = 0
 
 
 class Recurrent(Value):
@@ -91,7 +104,7 @@ class Block(Value):
     mixer: Mixer | None = None
     feed_forward: FeedForward | None = None
     norms: Count = 2  # norm vectors of hidden size
-    extra: Count = 0  # parameters that none of the above counts (per-layer inputs, scalars)
+    extra: Count = 0  # parameters that none of the above counts: per-layer inputs, router corrections, scalars
 
 
 class ModelArchitecture(Value):

@@ -1,0 +1,1 @@
+"""What config.json's keys mean, family by family: layers by kind out of plain fields; knows no file and no tensor."""
