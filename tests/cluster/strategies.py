@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from corral.cluster.links import KINDS
+from corral.catalog.links import known_links
 from corral.cluster.values import (
     Circuit,
     Cluster,
@@ -76,7 +76,7 @@ def clusters(draw):
     names = st.lists(st.sampled_from([node.name for node in nodes]), min_size=1, unique=True).map(tuple)
     pairs = st.permutations([node.name for node in nodes]).map(lambda order: tuple(order[:2]))
     links = st.builds(
-        Link, between=pairs, switch=TEXTS, kind=st.sampled_from(sorted(KINDS)), bandwidth=optional(RATES),
+        Link, between=pairs, switch=TEXTS, kind=st.sampled_from(known_links()), bandwidth=optional(RATES),
         latency=optional(positive(1e6, 1e-12)),
     )  # fmt: skip
     storage = st.builds(

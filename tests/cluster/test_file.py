@@ -97,7 +97,7 @@ def test_json_gives_the_same_cluster_and_plain_numbers(cluster):
         ("name: spark2", "name: spark1", 12, '"spark1" is there twice'),
         ("name: spark2", "name: 2", 12, "2 is there, text is expected"),
         ("10.0.0.2", "10.0.0.1", 13, 'is also the address of "spark1"'),
-        ("roce-200g", "roce200g", 16, 'did you mean "roce-200g"?'),
+        ("roce-200g", "rcoe-200g", 16, 'did you mean "roce-200g"?'),
         ("[spark1, spark2]", "[spark1, spark3]", 15, 'there is no node "spark3"; did you mean "spark2"?'),
         ("[spark1, spark2]", "[spark1, spark1]", 15, "different nodes"),
         ("[spark1, spark2]", "spark1", 15, "a list is expected"),

@@ -4,7 +4,6 @@ import pytest
 
 from corral.cluster.file import dump, parse
 from corral.cluster.from_facts import cluster_from_nodes, name_from_facts, node_from_facts, not_seen
-from corral.cluster.links import KINDS, nearest_kind
 from corral.cluster.topology import bandwidth_of, link_between, slowest_link
 from corral.cluster.values import Cluster, Link, Nic, Node, Ssh
 
@@ -142,13 +141,6 @@ def test_docker_bridges_are_no_fabric():
     nic = Nic(name="docker0", addresses=("172.17.0.1/16",))
     nodes = [Node(name=name, address=name, nics=(nic,)) for name in "ab"]
     assert [node.fabric for node in cluster_from_nodes(nodes).nodes] == [None, None]
-
-
-def test_kinds_of_links():
-    assert nearest_kind(25 * 10**9, rdma=True).name == "roce-200g"
-    assert nearest_kind(24 * 10**9, rdma=False).name == "tcp-100g"
-    assert nearest_kind(1, rdma=False).name == "tcp-1g"
-    assert all(kind.bandwidth > 0 and kind.source for kind in KINDS.values())
 
 
 def test_the_slowest_link_of_a_group():

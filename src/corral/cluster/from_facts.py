@@ -6,7 +6,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from itertools import chain, count, groupby
 from typing import Any, Final, cast
 
-from corral.cluster.links import nearest_kind
+from corral.catalog.links import nearest_link
 from corral.cluster.values import Cluster, Cpu, Device, Disk, Link, Nic, Node
 from corral.units import GIB
 
@@ -158,9 +158,9 @@ def _links(nodes: Sequence[Node], nics: Sequence[Nic]) -> tuple[Link, ...]:
     speeds = [nic.speed for nic in nics if nic.speed]
     if len(speeds) < len(nics):
         return ()
-    kind = nearest_kind(min(speeds), rdma=all(nic.rdma for nic in nics))
+    kind = nearest_link(min(speeds), rdma=all(nic.rdma for nic in nics))
     return (
-        Link(between=tuple(node.name for node in nodes), switch="switch" if len(nodes) > 2 else None, kind=kind.name),
+        Link(between=tuple(node.name for node in nodes), switch="switch" if len(nodes) > 2 else None, kind=kind.id),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from corral.cluster.links import KINDS
+from corral.catalog.links import is_link, known_links
 
 if TYPE_CHECKING:
     from corral.cluster.values import Cluster, Link
@@ -90,8 +90,8 @@ def _wrong_link(link: "Link") -> tuple[str, str] | None:
         return "between", 'more than two nodes are joined by a switch: name it with "switch"'
     if link.kind is None and link.bandwidth is None:
         return "between", 'a link needs a "kind" or a measured "bandwidth"'
-    if link.kind is not None and link.kind not in KINDS:
-        return "kind", f'"{link.kind}" is no kind of link{did_you_mean(link.kind, list(KINDS))}'
+    if link.kind is not None and not is_link(link.kind):
+        return "kind", f'"{link.kind}" is no kind of link{did_you_mean(link.kind, known_links())}'
     return None
 
 

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from itertools import combinations
 
-from corral.cluster.links import KINDS
+from corral.catalog.links import link as link_spec
 from corral.cluster.values import Cluster, Link
 
 
 def bandwidth_of(link: Link) -> int:
-    """Bytes a second in one direction: as measured, else as its kind promises."""
+    """Bytes a second in one direction: as measured, else as the catalog says of its kind."""
     if link.bandwidth is not None:
         return link.bandwidth
-    return KINDS[link.kind].bandwidth if link.kind is not None else 0
+    return int(link_spec(link.kind).bandwidth) if link.kind is not None else 0
 
 
 def link_between(cluster: Cluster, one: str, other: str) -> Link | None:

@@ -119,7 +119,7 @@ class Node(Value):
 class Link(Value):
     """What joins nodes: a cable between two, or a switch among several.
 
-    `kind` is a name of `links.KINDS`; `bandwidth` (one direction, one port) and `latency` are measured values, which
+    `kind` is a link of the catalog; `bandwidth` (one direction, one port) and `latency` are measured values, which
     count for more. One of `kind` and `bandwidth` is there.
     """
 
