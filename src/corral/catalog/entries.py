@@ -21,12 +21,12 @@ _DATA: Final = Path(__file__).with_name("data")
 _QUOTED: Final = re.compile(r'"([^"\\]*)"')
 _LONGEST: Final = 80  # characters of a name that an error repeats
 
-# What one of a unit is in SI units (bytes, bytes a second, operations a second, watts, seconds).
-SI: Final[Mapping[str, float]] = {
+# What one of a unit is in base units: bytes, bytes a second, operations a second, watts, seconds, US dollars, pieces.
+UNITS: Final[Mapping[str, float]] = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "GB": 10**9, "TB": 10**12,
     "MB/s": 10**6, "GB/s": 10**9, "Mb/s": 10**6 / 8, "Gb/s": 10**9 / 8,
     "GFLOPS": 10**9, "TFLOPS": 10**12, "TOPS": 10**12,
-    "W": 1, "us": 1e-6, "ms": 1e-3,
+    "W": 1, "us": 1e-6, "ms": 1e-3, "USD": 1, "devices": 1, "slots": 1,
 }  # fmt: skip
 
 
@@ -84,8 +84,8 @@ def plain(name: str) -> str:
 
 
 def in_si(fact: Table) -> float:
-    """A fact's value in SI units: {"value": 936.2, "unit": "GB/s"} -> 936.2e9 bytes a second."""
-    si: float = fact["value"] * SI[fact["unit"]]
+    """A fact's value in base units: {"value": 936.2, "unit": "GB/s"} -> 936.2e9 bytes a second."""
+    si: float = fact["value"] * UNITS[fact["unit"]]
     return round(si) if fact["unit"] in _BYTES else si
 
 
