@@ -1,5 +1,7 @@
 """`corral` as a person runs it, for each test with a folder of state of its own."""
 
+import signal
+
 import pytest
 
 from corral.engines.llamacpp.versions import build
@@ -13,6 +15,14 @@ def engine_environments():
     """What the lab's machines cannot fetch themselves stands before any test, whichever comes first."""
     made(build("cpu"))
     made(environment("cpu"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_at_a_terminal():
+    """Under nohup a hang-up is ignored, and so it would be by every program that is started here."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
