@@ -15,7 +15,7 @@ from corral.models.architecture import Block, ModelArchitecture
 from corral.models.families.blocks import blocks_of, extra_of
 from corral.models.families.draft import draft
 from corral.models.families.layers import layer_count
-from corral.models.families.towers import vision
+from corral.models.families.towers import towers
 from corral.models.families.traits import ALIASES, FAMILIES, Family
 from corral.models.fields import Fields
 
@@ -54,7 +54,7 @@ def architecture_from_config(
     hidden = fields.count("hidden", "hidden_size", "n_embd", "d_model")
     blocks = blocks_of(fields, family, layers)
     drafted, draft_extra = draft(fields, family, blocks)
-    seen, assumed = vision(top, hidden)
+    seen, assumed = towers(top, hidden)
     kinds = tuple(dict.fromkeys(blocks))
     positions: dict[Block, int] = {block: index for index, block in enumerate(kinds)}
     try:

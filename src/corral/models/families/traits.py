@@ -78,6 +78,7 @@ FAMILIES: Final = {
     "gemma2": Family(tied=True, norms=4, bias="asked", output_bias="asked", layout="alternating"),
     "gemma3_text": _GEMMA,
     "gemma4_text": replace(_GEMMA, special="gemma4"),
+    "gemma4_unified_text": replace(_GEMMA, special="gemma4"),
     "glm": Family(bias="asked"),
     "glm4": Family(norms=4, bias="asked"),
     "glm4_moe": Family(bias="asked", sparse="rules", correction=True, mtp="deepseek"),
@@ -111,7 +112,7 @@ FAMILIES: Final = {
 ALIASES: Final = {
     "gemma3": "gemma3_text",
     "gemma4": "gemma4_text",
-    "gemma4_unified": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text",
     "llama4": "llama4_text",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
