@@ -1,4 +1,4 @@
-"""Boards, servers and small machines that hold devices: how many, how they are joined; knows no machine in particular."""
+"""Boards, servers and small machines that hold devices: how many, and how they are joined; knows no cluster."""
 
 from functools import lru_cache
 from typing import Literal
@@ -10,7 +10,7 @@ from corral.values import Value
 class Domain(Value):
     """Devices of one board that reach each other over `link` (a catalog id) without their host.
 
-    `pairs` names (device, device, how many links join the two); without it a switch joins all at the device's full rate.
+    `pairs` names (device, device, how many links join the two); without it a switch joins all at their full rate.
     """
 
     link: str
@@ -24,7 +24,7 @@ class BoardSpec(Value):
     id: str  # "4029gp-tvrt"
     name: str
     maker: str
-    kind: Literal["board", "server", "machine"]  # board: needs a host; server: has its CPUs; machine: the device is in it
+    kind: Literal["board", "server", "machine"]  # a board needs a host, a machine has its device in it
     devices: tuple[str, ...]  # catalog ids that fit, the usual one first
     count: int  # devices
     domains: tuple[Domain, ...] = ()

@@ -43,7 +43,7 @@ def device(name: str) -> DeviceSpec:
     """
     remedy = (
         "Name one of `corral catalog list devices`, or describe it in the cluster file: "
-        'its "vendor", "memory", "bandwidth", "tflops" and "power_limit".'
+        'its "vendor", "memory", "bandwidth", "flops" and "power_limit".'
     )
     return _device(entry_of("devices", name, remedy))
 

@@ -79,7 +79,7 @@ def names(kind: Kind) -> Mapping[str, str]:
 
 def plain(name: str) -> str:
     """A name as it is compared: "NVIDIA GeForce RTX 3090" and "geforce_rtx-3090" are the same."""
-    kept = "".join(character for character in name.casefold() if character.isalnum())
+    kept = "".join(character for character in name.casefold() if character.isalnum() or character == ".")
     return kept.removeprefix("nvidia").removeprefix("amd") or kept
 
 

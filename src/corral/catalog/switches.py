@@ -28,7 +28,7 @@ class SwitchSpec(Value):
     maker: str
     ports: tuple[Ports, ...]
     rdma: bool  # whether RoCE runs well on it: priority flow control and ECN in hardware
-    power_max: float  # watts
+    power_max: float | None = None  # watts
     price_low: float | None = None  # US dollars, on the date of its fact
     price_high: float | None = None
 
@@ -49,7 +49,7 @@ def known_switches() -> tuple[str, ...]:
 
 
 def _switch(entry: Table) -> SwitchSpec:
-    facts = entry["facts"]
+    facts = entry.get("facts", {})
     return SwitchSpec.model_validate(
         {name: entry[name] for name in ("id", "name", "maker", "rdma")}
         | {name: in_si(facts[name]) for name in ("power_max", "price_low", "price_high") if name in facts}
