@@ -17,7 +17,7 @@ from corral.errors import BadInput
 Kind = Literal["devices", "boards", "links", "switches", "engines"]
 Table = Mapping[str, Any]
 
-_DATA: Final = Path(__file__).with_name("data")
+DATA: Final = Path(__file__).with_name("data")
 _QUOTED: Final = re.compile(r'"([^"\\]*)"')
 _LONGEST: Final = 80  # characters of a name that an error repeats
 
@@ -40,7 +40,7 @@ def entry_ids(kind: Kind) -> tuple[str, ...]:
 
 @cache
 def _ids(kind: Kind) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in (_DATA / kind).glob("*.toml")))
+    return tuple(sorted(path.stem for path in (DATA / kind).glob("*.toml")))
 
 
 @cache
@@ -97,4 +97,4 @@ def _near(kind: Kind, name: str) -> str:
 
 
 def _path(kind: Kind, entry: str) -> Path:
-    return _DATA / kind / f"{entry}.toml"
+    return DATA / kind / f"{entry}.toml"

@@ -148,6 +148,20 @@ def events(
     run_events(lines, as_json=as_json)
 
 
+@app.command()
+def catalog(
+    *,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[list [KIND] | search WORDS | show ID]", help="What to look up.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look up devices, boards, links, switches, engines and models, each fact with its source."""
+    from corral.cli.catalog import run_catalog
+
+    run_catalog(tuple(words or ()), as_json=as_json)
+
+
 def _explain(error: Exception) -> int:
     """Print an error as two sentences; gives the exit status."""
     from corral.cli.console import print_error
