@@ -1,11 +1,15 @@
 """Links as the planner needs them, in SI units; knows no topology."""
 
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 from corral.catalog.devices import DeviceSpec
-from corral.catalog.entries import entry_ids, entry_of, find_entry, in_si
+from corral.catalog.entries import UNITS, entry_ids, entry_of, find_entry, in_si
 from corral.values import Value
+
+_REMEDY: Final = (
+    "Name one of `corral catalog list links`, or give a measured bandwidth and latency in the cluster file."
+)
 
 
 class LinkSpec(Value):
@@ -20,6 +24,18 @@ class LinkSpec(Value):
     rdma: bool = False
 
 
+class Operation(Value):
+    """What somebody measured over a link with a library: one operation among ranks, at one message size."""
+
+    operation: str  # "all_reduce", "ib_write", "p2p copy", ...
+    ranks: str  # "4", "2-4"
+    size: int | None = None  # bytes; None: small, or not said
+    latency: float | None = None  # seconds
+    bandwidth: float | None = None  # bytes a second
+    stack: str  # library, version, machines
+    source: str
+
+
 def link(name: str, device: DeviceSpec | None = None) -> LinkSpec:
     """The link of this catalog id, alias or name; BadInput with near matches when the catalog has none.
 
@@ -28,6 +44,21 @@ def link(name: str, device: DeviceSpec | None = None) -> LinkSpec:
     if name == "nvlink" and device is not None and (device.peer or "").startswith("nvlink"):
         return _link(device.peer or name)
     return _link(name)
+
+
+def operations(name: str) -> tuple[Operation, ...]:
+    """What is known to have been measured over this link, by operation and message size."""
+    rows = entry_of("links", name, _REMEDY).get("operations", ())
+    return tuple(
+        Operation(
+            ranks=str(row["ranks"]),
+            latency=row["latency"] * UNITS["us"] if "latency" in row else None,
+            bandwidth=row["bandwidth"] * UNITS["GB/s"] if "bandwidth" in row else None,
+            size=row.get("size"),
+            **{field: row[field] for field in ("operation", "stack", "source")},
+        )
+        for row in rows
+    )
 
 
 def known_links() -> tuple[str, ...]:
@@ -52,8 +83,7 @@ def nearest_link(bytes_per_second: int, *, rdma: bool) -> LinkSpec:
 
 @lru_cache(maxsize=128)
 def _link(name: str) -> LinkSpec:
-    remedy = "Name one of `corral catalog list links`, or give a measured bandwidth and latency in the cluster file."
-    entry = entry_of("links", name, remedy)
+    entry = entry_of("links", name, _REMEDY)
     facts = entry["facts"]
     rates = {field: in_si(facts[field]) for field in ("bandwidth", "line_rate", "latency")}
     return LinkSpec(id=entry["id"], name=entry["name"], scope=entry["scope"], rdma=entry.get("rdma", False), **rates)
