@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-start lock clean
+.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-start bench-memory lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ bench-gateway: $(VENV)/.dev ## What the gateway costs, beside asking the engine 
 
 bench-start: $(VENV)/.dev ## How long a start takes and how much memory the head holds (ARGS=--cold: from a fresh clone)
 	$(BIN)/python benchmarks/start.py $(ARGS)
+
+bench-memory: $(VENV)/.dev ## What the planner predicts of memory beside what engines report (ARGS=--ask: start them)
+	$(BIN)/python benchmarks/memory.py $(ARGS)
 
 lock: ## Pin all dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock

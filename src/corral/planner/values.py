@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from corral.engines.base import Layout, Seat
+from corral.models.architecture import ModelArchitecture
 from corral.models.values import ModelFacts
 from corral.values import Value
 
@@ -20,6 +21,7 @@ class NodeResources(Value):
     devices: int = 1
     device_memory: int
     accelerator: Accelerator = "cpu"
+    unified: bool = False  # the devices' memory is the node's own
 
     @property
     def shares_memory(self) -> bool:
@@ -45,6 +47,11 @@ class RankMemory(Value):
         return sum(self.by_class.values())
 
     @property
+    def cache(self) -> int:
+        """What grows with requests: the attention cache and recurrent states."""
+        return self.kv + self.state
+
+    @property
     def overhead(self) -> int:
         """What the engine takes beside weights and caches."""
         return self.activations + self.graphs + self.communication + self.framework
@@ -52,7 +59,7 @@ class RankMemory(Value):
     @property
     def total(self) -> int:
         """All of it that is in the device's memory."""
-        return self.weights + self.kv + self.state + self.overhead
+        return self.weights + self.cache + self.overhead
 
 
 class Choice(Value):
@@ -61,12 +68,14 @@ class Choice(Value):
     layout: Layout
     seats: tuple[Seat, ...]
     memory: tuple[RankMemory, ...]
+    layers: tuple[int, ...] = ()  # of each stage; (): as even as can be
 
 
 class Demand(Value):
     """A model that is to fit on nodes, and what is wanted of it."""
 
     model: ModelFacts
+    architecture: ModelArchitecture | None = None  # None: not known; memory is then counted from the facts alone
     nodes: tuple[NodeResources, ...]
     engine: str  # an engine's name: "vllm", "llamacpp"
     layout: Layout | None = None  # None: any

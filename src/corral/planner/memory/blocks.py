@@ -7,14 +7,19 @@ of a hybrid model is made so large that a page holds one layer's recurrent state
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from corral.models.architecture import Attention, Block, LatentAttention, Recurrent
 from corral.planner.formats import CacheFormat
 from corral.planner.memory.anatomy import Anatomy, stage_counts
+
+# Blocks of state that one request holds while prefixes are cached, which vLLM does unless told otherwise: the current
+# one and the last at a block's end, and one more where a kernel can leave a state in mid-prompt.
+_STATES: Final = {"mamba2": 3}
 
 Need: TypeAlias = Literal["all", "window", "state"]
 
@@ -39,6 +44,7 @@ class Page:
     bytes: int
     block: int = 0
     window: int = 0
+    copies: int = 1  # of a state: blocks that one request holds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +53,15 @@ class Group:
 
     page: Page
     layers: tuple[int, ...]  # how many of each stage
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a cache holds, as vLLM's log tells it: requests of a given context at once, and as many tokens."""
+
+    blocks: int
+    requests: float
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,10 +78,16 @@ class Pool:
             _blocks(group.page, context, self.in_flight) for group in self.groups if need in {None, group.page.need}
         )
 
+    def capacity(self, held: Sequence[int], context: int) -> "Capacity":
+        """What so many bytes on a rank of each stage hold; the smallest stage decides."""
+        blocks = min(size // each for size, each in zip(held, self.block_bytes, strict=True))
+        requests = blocks / self.blocks(context)
+        return Capacity(blocks=blocks, requests=requests, tokens=int(requests * context))
+
 
 def _blocks(page: Page, context: int, in_flight: int) -> int:
     if page.need == "state":
-        return 1
+        return page.copies
     if page.need == "all":
         return ceil(context / page.block)
     return ceil(min(page.window - 1 + in_flight, context) / page.block) + 1
@@ -110,10 +131,9 @@ def _pages(block: Block, terms: Terms) -> tuple[Page, ...]:
             indexer = _indexer_bytes(latent) * terms.block
             return (Page("all", size, terms.block), *([Page("all", indexer, terms.block)] if indexer else []))
         case Recurrent() as recurrent:
-            share = min(terms.tp, recurrent.heads)
-            return (
-                Page("state", ceil((recurrent.state_values * 4 + recurrent.conv_values * terms.activation) / share)),
-            )
+            state = recurrent.state_values * 4 + recurrent.conv_values * terms.activation
+            copies = _STATES.get(recurrent.family, 2)
+            return (Page("state", ceil(state / min(terms.tp, recurrent.heads)), copies=copies),)
         case _:
             return ()
 
@@ -140,8 +160,10 @@ def _unifier(pages: list[Page], terms: Terms) -> dict[Page, Page]:
         grown = {page: replace(page, bytes=page.bytes // page.block * block, block=block) for page in attention}
     else:
         grown = {page: page for page in attention}
+    if not attention:  # nothing caches prefixes: each request holds its state once
+        return {page: replace(page, copies=1) for page in pages}
     if len({page.need for page in pages}) == 1:  # one group, whatever the sizes
-        return {page: grown.get(page, page) for page in pages}
+        return grown
     largest = max(page.bytes for page in grown.values())
     return {page: _stretched(grown.get(page, page), largest) for page in pages}
 

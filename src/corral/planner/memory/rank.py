@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from corral.catalog.devices import DeviceSpec
-from corral.models.architecture import ModelArchitecture
+from corral.models.architecture import Attention, ModelArchitecture
 from corral.models.parameters import TensorClass
 from corral.planner.formats import kv_format, weight_format
 from corral.planner.memory.anatomy import Anatomy, anatomy_of
-from corral.planner.memory.blocks import Terms, pool
+from corral.planner.memory.blocks import Pool, Terms, pool
 from corral.planner.memory.case import MemoryCase
 from corral.planner.memory.cells import Slots, cell_bytes, stage_cells
 from corral.planner.memory.runtime import Load, runtime
@@ -68,9 +68,11 @@ def stage_memory(case: MemoryCase) -> tuple[RankMemory, ...]:
         tp=case.split.tp,
         stages=case.split.pp,
         activation=_activation_bytes(case),
+        ep=case.split.ep,
         eager=case.eager,
+        cells=_mask_cells(case, anatomy) if family == "llamacpp" else 0,
     )
-    caches = _blocks(case, anatomy, load) if family == "vllm" else _cells(case, anatomy, load)
+    caches = _blocks(case) if family == "vllm" else _cells(case, anatomy)
     known = tuple(case.weights_by_class.items())
     stages: list[RankMemory] = []
     for stage, (device, cache) in enumerate(zip(case.devices, caches, strict=True)):
@@ -107,22 +109,36 @@ def _activation_bytes(case: MemoryCase) -> int:
     return 4 if case.family == "vllm" and weight_format(case.weights).name == "fp32" else 2
 
 
-def _blocks(case: MemoryCase, anatomy: Anatomy, load: Load) -> list[_Cache]:
+def _blocks(case: MemoryCase) -> list[_Cache]:
     """Each stage's caches with vLLM's pool: every request's blocks, and the one that it keeps to itself."""
-    kept = "f32" if case.kv == "auto" and load.activation == 4 else case.kv
+    shared = cache_pool(case)
+    state = shared.blocks(case.context, "state") * case.requests
+    blocks = shared.blocks(case.context) * case.requests + 1
+    return [_Cache(kv=(blocks - state) * size, state=state * size) for size in shared.block_bytes]
+
+
+def cache_pool(case: MemoryCase) -> Pool:
+    """What groups and blocks vLLM's cache has in a case."""
+    anatomy, activation = anatomy_of(case.model), _activation_bytes(case)
+    kept = "f32" if case.kv == "auto" and activation == 4 else case.kv
     latent = any(kind.kv_heads == 0 for kind in anatomy.kinds)
     terms = Terms(
         kv=kv_format(kept),
         block=case.block or _default_block(case, latent=latent),
         tp=case.split.tp,
-        activation=load.activation,
-        in_flight=2 * load.batch,
+        activation=activation,
+        in_flight=_batches_in_flight(case) * case.batch_tokens,
         draft=case.draft,
     )
-    shared = pool(anatomy, case.stage_layers, terms)
-    state = shared.blocks(case.context, "state") * case.requests
-    blocks = shared.blocks(case.context) * case.requests + 1
-    return [_Cache(kv=(blocks - state) * size, state=state * size) for size in shared.block_bytes]
+    return pool(anatomy, case.stage_layers, terms)
+
+
+def _batches_in_flight(case: MemoryCase) -> int:
+    """Batches that are scheduled before the first is done: one a stage, and one more where scheduling runs ahead.
+
+    As vLLM 0.32 has it (config/vllm.py, max_concurrent_batches; platforms/cpu.py schedules in step).
+    """
+    return case.split.pp + (case.devices[0].kind != "cpu")
 
 
 def _default_block(case: MemoryCase, *, latent: bool) -> int:
@@ -132,8 +148,19 @@ def _default_block(case: MemoryCase, *, latent: bool) -> int:
     return 64 if latent else 16
 
 
-def _cells(case: MemoryCase, anatomy: Anatomy, load: Load) -> list[_Cache]:
+def _slots(case: MemoryCase) -> Slots:
+    return Slots(context=case.context, slots=case.requests, batch=case.batch_tokens)
+
+
+def _mask_cells(case: MemoryCase, anatomy: Anatomy) -> int:
+    """Cells that one token's mask covers, in layers that keep everything and in those that keep a window."""
+    slots = _slots(case)
+    windows = {kind.block.mixer.window or 0 for kind in anatomy.kinds if isinstance(kind.block.mixer, Attention)} or {0}
+    return sum((slots.window_cells(window) if window else slots.cells) // slots.slots for window in windows)
+
+
+def _cells(case: MemoryCase, anatomy: Anatomy) -> list[_Cache]:
     """Each stage's caches with llama.cpp's slots."""
-    slots = Slots(context=case.context, slots=case.requests, batch=load.batch)
+    slots = _slots(case)
     held = stage_cells(anatomy, case.stage_layers, kv_format(case.kv), case.split.tp, draft=case.draft)
     return [_Cache(kv=cell_bytes(cells, slots), state=cells.state * case.requests) for cells in held]

@@ -104,9 +104,10 @@ def _ends(
     """Add embedding, head and what else is outside layers; give the parameters that lie in the node's memory."""
     padding = 1.0 if holding.llamacpp else _padded(anatomy.model.vocabulary) / anatomy.model.vocabulary
     host = 0.0
-    if first:
-        for tensor, value in anatomy.outside.items():
+    for tensor, value in anatomy.outside.items():
+        if last if tensor == "norm" else first:
             held[tensor] = held.get(tensor, 0.0) + value
+    if first:
         if holding.host_embedding:
             host = anatomy.embedding
         else:

@@ -1,0 +1,61 @@
+"""What the planner predicts is what the real engines report: from the record, and from engines started here."""
+
+import pytest
+
+from corral.engines.vllm.environments import environment
+from engines.environments import made
+from planner.memory.asking import ask_llamacpp, ask_vllm, predict_llamacpp, predict_vllm, recorded
+from planner.memory.engine_cases import LLAMACPP, LLAMACPP_LARGE, VLLM, VLLM_STARTED
+
+EVERY_LLAMACPP = (*LLAMACPP, *LLAMACPP_LARGE)
+
+
+def named(cases):
+    return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
+
+
+def close(predicted, reported, share, least):
+    assert predicted == pytest.approx(reported, rel=share, abs=least)
+
+
+def holds_llamacpp(case, reported):
+    """Weights within 3 %, caches to the byte, the compute buffer within a quarter or 8 MiB, never half below."""
+    predicted = predict_llamacpp(case)
+    close(predicted["weights"], reported["weights"], 0.03, 0.1)
+    close(predicted["kv"], reported["kv"], 0, 0.011)
+    close(predicted["state"], reported["state"], 0, 0.011)
+    close(predicted["compute"], reported["compute"], 0.25, 8)
+    assert predicted["compute"] >= 0.95 * reported["compute"]
+    close(sum(predicted.values()), sum(reported.values()), 0.03, 8)
+
+
+def holds_vllm(case, reported):
+    """Weights within 3 % (a rank of Mamba-2 holds its groups again), the cache's capacity as logged."""
+    predicted = predict_vllm(case)
+    for ours, theirs in zip(predicted["weights"], reported["weights"], strict=True):
+        close(ours, theirs, 0.03, 0)
+    assert predicted["blocks"] == reported["blocks"]
+    assert predicted["requests"] == pytest.approx(reported["requests"], abs=0.011)
+    assert predicted["tokens"] == pytest.approx(reported["tokens"], abs=1)
+
+
+@named(EVERY_LLAMACPP)
+def test_llama_cpp_took_what_was_predicted(case):
+    holds_llamacpp(case, recorded()["llamacpp"][case.name])
+
+
+@named(VLLM)
+def test_vllm_took_what_was_predicted(case):
+    holds_vllm(case, recorded()["vllm"][case.name])
+
+
+@pytest.mark.slow
+@named(LLAMACPP)
+def test_llama_cpp_takes_what_is_predicted(case, tmp_path):
+    holds_llamacpp(case, ask_llamacpp(case, tmp_path))
+
+
+@pytest.mark.slow
+@named([case for case in VLLM if case.name in VLLM_STARTED])
+def test_vllm_takes_what_is_predicted(case, tmp_path):
+    holds_vllm(case, ask_vllm(case, tmp_path, made(environment("cpu"))))
