@@ -185,3 +185,13 @@ def test_apportion_is_fair(weights, spare):
     for share, weight in zip(shares, weights, strict=True):
         assert share >= 1
         assert abs(share - 1 - spare * weight / sum(weights)) < 1
+
+
+def test_layers_that_the_plan_gives_are_given_out_as_they_are():
+    cpus = split_layers(placement("a", "b", layers=(6, 2)))
+    assert [(part.node, part.layers) for part in cpus.local + cpus.remote] == [("a", 6), ("b", 2)]
+    cards = split_layers(placement("a", "a", "b", devices=8, layers=(1, 2, 5)))
+    assert [part.layers for part in cards.local] == [1, 2]
+    assert [part.layers for part in cards.remote] == [5]
+    together = split_layers(placement("a", "a", "b", layers=(1, 2, 5)))
+    assert [part.layers for part in together.local + together.remote] == [3, 5]

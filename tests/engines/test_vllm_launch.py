@@ -226,3 +226,9 @@ def test_as_many_units_as_seats(wanted):
             assert int(option(rank.argv, "--num-gpus")) == len(seats)
         devices = [str(device) for seat in seats for device in seat.devices]
         assert rank.env.get("CUDA_VISIBLE_DEVICES", "") == ",".join(devices)
+
+
+def test_layers_that_the_plan_gives_are_told_to_every_rank():
+    wanted = placement("a", "b", pp=2, layers=(1, 3))
+    assert {rank.env["VLLM_PP_LAYER_PARTITION"] for rank in launched(wanted).ranks} == {"1,3"}
+    assert all("VLLM_PP_LAYER_PARTITION" not in rank.env for rank in launched(placement("a", "b", pp=2)).ranks)

@@ -4,6 +4,8 @@ from corral.cluster.values import Cluster, Device, EngineSetting, Node
 from corral.errors import BadInput, DoesNotFit
 from corral.launcher.node import NodeFacts
 from corral.launcher.planning import accelerator_of, engine_for, existing_environments, place, resources_of
+from corral.models.architecture import Attention, Block, Mlp, ModelArchitecture
+from corral.models.parameters import parameters
 from corral.models.values import ModelFacts
 from corral.store.values import DeploymentRequest
 from corral.units import GIB
@@ -100,3 +102,27 @@ def test_a_machine_without_the_others_accelerators_takes_no_rank():
     laptop, rig = Node(name="laptop", address="10.0.0.1"), Node(name="rig", address="10.0.0.2", devices=(CARDS,))
     placement = place(request(laptop, rig), MODEL, {"laptop": FACTS, "rig": FACTS}, "small-1")
     assert (placement.accelerator, placement.nodes) == ("cuda", ("rig",))
+
+
+def test_vllm_s_cache_on_a_cpu_is_what_the_ranks_were_planned_with():
+    width = Attention(heads=16, kv_heads=4, head_dim=128, value_dim=128, window=256)
+    block = Block(mixer=width, feed_forward=Mlp(width=5000))
+    known = ModelArchitecture(
+        id="small", name="small", architecture="x", hidden=2048, vocabulary=32000, context=4096, tied=False,
+        blocks=(block,), order=(0,) * 16, source="made",
+    )  # fmt: skip
+    count = sum(parameters(known).values())
+    model = MODEL.model_copy(
+        update={
+            "format": "safetensors",
+            "architecture": "LlamaForCausalLM",
+            "quantization": "bfloat16",
+            "parameters": count,
+            "weights_bytes": 2 * count,
+        }
+    )
+    asked = request(engine="vllm", context=4096)
+    planned = place(asked, model, {"a": FACTS}, "small-1", known)
+    # 19 blocks of 128 tokens hold a window and one batch of 2,048, and vLLM keeps one to itself.
+    assert planned.kv_bytes == (4 * 19 + 1) * 128 * 2 * 4 * 128 * 2 * 16
+    assert place(asked, model, {"a": FACTS}, "small-1").kv_bytes is None

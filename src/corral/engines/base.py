@@ -54,6 +54,7 @@ class Placement(Value):
     context: int  # tokens of one request, prompt and output together
     concurrency: int = 4  # requests in flight that the engine makes room for
     dtype: str | None = None  # "float32", "bfloat16", ...; None: as the model says
+    layers: tuple[int, ...] = ()  # of each pipeline stage; (): as even as can be
     kv_bytes: int | None = None  # KV cache of one rank in bytes; None: the engine's own choice
     threads: int | None = None  # CPU threads of one rank; None: the engine's own choice
     variant: str = ""  # the engine's own mode: "ray" | "mp" for vllm, "embedded" | "server" for llamacpp

@@ -9,9 +9,10 @@ from corral.engines.base import Engine, ExistingEnvironment, Placement
 from corral.engines.registry import engine_named
 from corral.errors import BadInput, DoesNotFit
 from corral.launcher.node import NodeFacts
+from corral.models.architecture import ModelArchitecture
 from corral.models.values import ModelFacts
 from corral.planner.layout import choose, parse_layout
-from corral.planner.values import Accelerator, NodeResources
+from corral.planner.values import Accelerator, Choice, NodeResources
 from corral.store.values import DeploymentRequest
 
 # Requests of this many tokens are made room for unless the user says otherwise: a long chat; the whole context of a
@@ -25,8 +26,17 @@ def engine_for(request: DeploymentRequest, model_format: str) -> Engine:
     return engine_named(request.engine or ("llamacpp" if model_format == "gguf" else "vllm"))
 
 
-def place(request: DeploymentRequest, model: ModelFacts, facts: Mapping[str, NodeFacts], identity: str) -> Placement:
-    """Choose seats and check them against the engine; DoesNotFit and BadInput say what would do."""
+def place(
+    request: DeploymentRequest,
+    model: ModelFacts,
+    facts: Mapping[str, NodeFacts],
+    identity: str,
+    architecture: ModelArchitecture | None = None,
+) -> Placement:
+    """Choose seats and check them against the engine; DoesNotFit and BadInput say what would do.
+
+    With the model's `architecture` memory is counted layer by layer; without it from the facts alone.
+    """
     engine = engine_for(request, model.format)
     context = request.context or min(model.context, DEFAULT_CONTEXT)
     if context > model.context:
@@ -47,6 +57,7 @@ def place(request: DeploymentRequest, model: ModelFacts, facts: Mapping[str, Nod
         context=context,
         concurrency=request.concurrency,
         dtype=request.dtype,
+        architecture=architecture,
     )
     placement = Placement(
         deployment=identity,
@@ -58,11 +69,20 @@ def place(request: DeploymentRequest, model: ModelFacts, facts: Mapping[str, Nod
         context=context,
         concurrency=request.concurrency,
         dtype=request.dtype,
+        layers=chosen.layers,
+        kv_bytes=_cache_bytes(engine.name, accelerator, chosen) if architecture else None,
         threads=request.threads,
         variant=request.variant,
     )
     engine.check(placement)
     return placement
+
+
+def _cache_bytes(engine: str, accelerator: Accelerator, chosen: Choice) -> int | None:
+    """The size of vLLM's cache on CPUs, where none is set aside: what the fullest rank was planned with."""
+    if engine != "vllm" or accelerator != "cpu":
+        return None
+    return max(rank.cache for rank in chosen.memory)
 
 
 def accelerator_of(cluster: Cluster) -> Accelerator:
@@ -85,7 +105,13 @@ def resources_of(node: ClusterNode, facts: NodeFacts, accelerator: Accelerator) 
     if accelerator == "cpu" or not devices:
         return NodeResources(name=node.name, devices=1, device_memory=facts.memory_available, accelerator="cpu")
     memory = min(facts.memory_available if device.unified else device.memory for device in devices)
-    return NodeResources(name=node.name, devices=len(devices), device_memory=memory, accelerator=accelerator)
+    return NodeResources(
+        name=node.name,
+        devices=len(devices),
+        device_memory=memory,
+        accelerator=accelerator,
+        unified=any(device.unified for device in devices),
+    )
 
 
 def existing_environments(request: DeploymentRequest, engine: str) -> dict[str, ExistingEnvironment]:

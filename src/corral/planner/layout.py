@@ -6,13 +6,16 @@ layout.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from corral.engines.base import Layout
+from corral.engines.base import Layout, Seat
 from corral.errors import BadInput, DoesNotFit
+from corral.models.architecture import ModelArchitecture
 from corral.models.values import ModelFacts
-from corral.planner.memory.facts import facts_memory
+from corral.planner.memory.demand import demand_memory
+from corral.planner.memory.facts import usable
+from corral.planner.memory.shares import proportional_layers
 from corral.planner.remedies import remedy
 from corral.planner.seating import Shortage, seats_for, shortage
 from corral.planner.splits import candidates, require_divisible
@@ -43,11 +46,13 @@ def choose(
     context: int,
     concurrency: int,
     dtype: str | None = None,
+    architecture: ModelArchitecture | None = None,
 ) -> Choice:
     """Seats for the wanted layout, or for the first that fits.
 
     `context` is in tokens, `concurrency` in requests that each may fill it. DoesNotFit says by how much it does not,
-    and what would fit; BadInput refuses a layout that the model's heads or layers do not allow.
+    and what would fit; BadInput refuses a layout that the model's heads or layers do not allow. With the model's
+    `architecture` memory is counted layer by layer, else from the facts alone.
     """
     if not nodes:
         raise BadInput("The cluster has no nodes.", "Add one to the cluster file, or leave the file out.")
@@ -55,6 +60,7 @@ def choose(
         require_divisible(model, layout)
     demand = Demand(
         model=model,
+        architecture=architecture,
         nodes=tuple(nodes),
         engine=engine,
         layout=layout,
@@ -77,21 +83,38 @@ def _best(demand: Demand) -> Choice | tuple[Layout, Shortage] | None:
         seats = seats_for(layout, nodes)
         if seats is None:
             continue
-        memory = facts_memory(
-            demand.model,
-            layout,
-            engine=demand.engine,
-            accelerator=nodes[0].accelerator,
-            context=demand.context,
-            concurrency=demand.concurrency,
-            dtype=demand.dtype,
-        )
-        short = shortage(seats, memory, nodes, demand.engine)
-        if short.missing <= 0:
-            return Choice(layout=layout, seats=seats, memory=memory)
-        if closest is None or short.missing < closest[1].missing:
-            closest = layout, short
+        for layers in _shares(demand, layout, seats, nodes):
+            memory = demand_memory(demand, layout, _stage_nodes(layout, seats, nodes), layers)
+            short = shortage(seats, memory, nodes, demand.engine)
+            if short.missing <= 0:
+                return Choice(layout=layout, seats=seats, memory=memory, layers=layers)
+            if closest is None or short.missing < closest[1].missing:
+                closest = layout, short
     return closest
+
+
+def _shares(
+    demand: Demand, layout: Layout, seats: Sequence[Seat], nodes: Sequence[NodeResources]
+) -> Iterator[tuple[int, ...]]:
+    """Ways to share out the layers: evenly, and where nodes differ by what each can hold."""
+    yield ()
+    stages = _stage_nodes(layout, seats, nodes)
+    if demand.architecture is None or len({stage.device_memory for stage in stages}) == 1:
+        return
+    memory = demand_memory(demand, layout, stages)[:: layout.tp]
+    rooms = [
+        usable(stage.device_memory, demand.engine, stage.accelerator) - rank.overhead
+        for stage, rank in zip(stages, memory, strict=True)
+    ]
+    if min(rooms) > 0:
+        yield proportional_layers(demand.model.layers, rooms)
+
+
+def _stage_nodes(layout: Layout, seats: Sequence[Seat], nodes: Sequence[NodeResources]) -> tuple[NodeResources, ...]:
+    """The node of each stage; of a stage over several, the one with the least memory."""
+    by_name = {node.name: node for node in nodes}
+    groups = [seats[stage * layout.tp : (stage + 1) * layout.tp] for stage in range(layout.pp)]
+    return tuple(min((by_name[seat.node] for seat in group), key=lambda node: node.device_memory) for group in groups)
 
 
 def _fits(demand: Demand) -> bool:
@@ -111,7 +134,7 @@ def _sentence(model: ModelFacts, layout: Layout, short: Shortage) -> str:
     split = "on one device" if layout.ranks == 1 else f"split {layout}"
     return (
         f"{model.name} does not fit: {split} it needs {format_bytes(needed.total)} on {short.node}"
-        f" (weights {format_bytes(needed.weights)}, KV cache {format_bytes(needed.kv)}, engine"
+        f" (weights {format_bytes(needed.weights)}, KV cache {format_bytes(needed.cache)}, engine"
         f" {format_bytes(needed.overhead)}), where {format_bytes(short.available)} can be used:"
         f" {format_bytes(short.missing)} too little."
     )

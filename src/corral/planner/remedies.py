@@ -47,7 +47,7 @@ def _more_nodes(demand: Demand, fits: Fits) -> str | None:
 
 def _smaller_model(demand: Demand, short: Shortage) -> str:
     """The size of weights that the place where it is shortest leaves room for, scaled to the whole model."""
-    room = short.available - short.needed.kv - short.needed.overhead
+    room = short.available - short.needed.cache - short.needed.overhead
     if room <= 0:
         return "a smaller model"
     whole = demand.model.weights_bytes * room // max(1, short.needed.weights)

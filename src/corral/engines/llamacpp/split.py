@@ -67,19 +67,30 @@ def device_indices(placement: Placement, node: str) -> tuple[int, ...]:
 
 
 def weighted_devices(placement: Placement) -> tuple[tuple[str, str, Fraction], ...]:
-    """Give (node, device, weight) of every part: a node weighs as much as its seats, shared evenly by its devices."""
+    """Give (node, device, weight) of every part: a node weighs as much as its seats, shared evenly by its devices.
+
+    Where the placement gives each seat its layers, the parts weigh as these do.
+    """
     weighted: list[tuple[str, str, Fraction]] = []
     for node in placement.nodes:
         names = device_names(placement, node)
-        seats = sum(seat.node == node for seat in placement.seats)
-        weighted += ((node, name, Fraction(seats, len(names))) for name in names)
+        seats = [index for index, seat in enumerate(placement.seats) if seat.node == node]
+        if placement.layers and len(names) == len(seats):
+            weighted += (
+                (node, name, Fraction(placement.layers[index])) for name, index in zip(names, seats, strict=True)
+            )
+            continue
+        weight = sum(placement.layers[index] for index in seats) if placement.layers else len(seats)
+        weighted += ((node, name, Fraction(weight, len(names))) for name in names)
     return tuple(weighted)
 
 
 def split_layers(placement: Placement) -> Split:
     """Share out the layers in proportion to the weights; ValueError when there are fewer layers than devices."""
     weighted = weighted_devices(placement)
-    shares = apportion(placement.model.layers, [weight for _, _, weight in weighted])
+    weights = [weight for _, _, weight in weighted]
+    given = placement.layers and sum(weights) == placement.model.layers and all(w.denominator == 1 for w in weights)
+    shares = tuple(int(w) for w in weights) if given else apportion(placement.model.layers, weights)
     parts = [
         Part(node=node, device=device, layers=share) for (node, device, _), share in zip(weighted, shares, strict=True)
     ]

@@ -35,6 +35,8 @@ def node_env(placement: Placement, site: Site) -> dict[str, str]:
         "GLOO_SOCKET_IFNAME": site.interface,
         "TP_SOCKET_IFNAME": site.interface,
     }
+    if placement.layers:
+        env["VLLM_PP_LAYER_PARTITION"] = ",".join(str(count) for count in placement.layers)
     return env | (_cpu(placement, site) if placement.accelerator == "cpu" else _devices(placement, site))
 
 
