@@ -1,6 +1,8 @@
 """Devices by every name that they are known by, and the relations between figures that a slip would break."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corral.catalog.devices import device, known_devices
 from corral.catalog.links import link
@@ -175,3 +177,21 @@ def test_what_makers_state():
     assert device("v100-sxm2-32").flops["fp16"] == 125e12
     assert device("r9700").flops["fp16"] == pytest.approx(191e12, rel=0.01)
     assert device("gb10").bandwidth == 273e9
+
+
+@given(st.sampled_from(known_devices()), st.data())
+def test_case_and_punctuation_do_not_matter(name, data):
+    """Whatever a tool makes of a name: "NVIDIA_GeForce-RTX  3090" is the RTX 3090."""
+    said = device(name).name
+    flips = data.draw(st.lists(st.booleans(), min_size=len(said), max_size=len(said)))
+    mangled = "".join(letter.upper() if flip else letter.lower() for letter, flip in zip(said, flips, strict=True))
+    separator = data.draw(st.sampled_from([" ", "-", "_", "  ", ""]))
+    assert device(mangled.replace(" ", separator)).id == name
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_device_or_told_to_be_none(said):
+    try:
+        assert device(said).id in known_devices()
+    except BadInput as told:
+        assert told.remedy
