@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from corral.errors import BadInput
+from corral.models.architecture import ModelArchitecture
 from corral.models.demo import MARK, NAME
 from corral.models.fields import Fields
 from corral.models.ggml_types import FILE_TYPES
 from corral.models.gguf import Header, Metadata, Scalar, Skipped, Tensor, read_header
+from corral.models.gguf_architecture import architecture_from_gguf
 from corral.models.shards import require, shard_names, without_shard
 from corral.models.values import ModelFacts
+from corral.models.weights import gguf_weights
 
 _QUANTIZATION_SUFFIX: Final = re.compile(
     r"[-._](?:UD-)?(?:I?Q\d\w*|TQ\d\w*|BF16|F16|F32|MXFP4\w*|NVFP4)$", re.IGNORECASE
@@ -46,6 +49,7 @@ def gguf_facts(headers: Sequence[Header], path: Path, files: tuple[tuple[str, in
     tensors = [tensor for header in headers for tensor in header.tensors]
     sizes = {tensor.name: tensor.bytes for tensor in tensors}
     demo = MARK in metadata
+    anatomy = _anatomy(headers, path)
     return ModelFacts(
         name=NAME if demo else _model_name(path),
         path=str(path.absolute()),
@@ -61,7 +65,18 @@ def gguf_facts(headers: Sequence[Header], path: Path, files: tuple[tuple[str, in
         demo=demo,
         embedding_bytes=sizes.get("token_embd.weight", 0),
         head_bytes=sizes.get("output.weight", 0),
+        anatomy=anatomy,
+        weights=gguf_weights(headers, anatomy.layers) if anatomy else None,
     )
+
+
+def _anatomy(headers: Sequence[Header], path: Path) -> ModelArchitecture | None:
+    """The architecture, where the header says enough of it: an engine may run what cannot be taken apart here."""
+    name = _model_name(path)
+    try:
+        return architecture_from_gguf(headers, name=name, source=str(path), id=name)
+    except BadInput:
+        return None
 
 
 def _shape(header: Header, architecture: str, file: str) -> dict[str, int]:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Final, cast
 
 from corral.errors import BadInput
+from corral.models.architecture import ModelArchitecture
+from corral.models.config import architecture_from_config
 from corral.models.demo import NAME
 from corral.models.hf_config import Config, read_config
 from corral.models.jsonfile import read_object
 from corral.models.safetensors import Tensor, read_header
 from corral.models.shards import require, shard_names
 from corral.models.values import ModelFacts
+from corral.models.weights import weights_by_class
 from corral.units import MIB
 
 _INDEX: Final = "model.safetensors.index.json"
@@ -38,6 +41,7 @@ def read_folder(folder: Path) -> ModelFacts:
     embeds = config.architecture.endswith("Model") or "modules.json" in beside
     if embeds:  # how an embedding model pools stands in folders of its own
         beside += sorted(str(path.relative_to(folder)) for path in folder.glob("[0-9]_*/*.json"))
+    anatomy = _anatomy(folder)
     return ModelFacts(
         name=NAME if config.demo else folder.absolute().name.lower(),
         path=str(folder.absolute()),
@@ -61,7 +65,22 @@ def read_folder(folder: Path) -> ModelFacts:
         embedding_bytes=_bytes(tensors, *_EMBEDDING),
         head_bytes=0 if config.tied else _bytes(tensors, "lm_head.weight"),
         kv_values=config.kv_values,
+        anatomy=anatomy,
+        weights=weights_by_class(((name, tensor.bytes) for name, tensor in tensors.items()), anatomy.layers)
+        if anatomy
+        else None,
     )
+
+
+def _anatomy(folder: Path) -> ModelArchitecture | None:
+    """The architecture, where it is known: an engine may run one that is not."""
+    name = folder.absolute().name.lower()
+    try:
+        return architecture_from_config(
+            read_object(folder / "config.json"), name=name, source=str(folder / "config.json"), id=name
+        )
+    except BadInput:
+        return None
 
 
 def _weight_files(folder: Path) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from corral.models.architecture import ModelArchitecture
+from corral.models.weights import WeightsByClass
 from corral.values import Value
 
 
@@ -32,6 +34,8 @@ class ModelFacts(Value):
     demo: bool = False  # Corral's built-in demonstration model
     embedding_bytes: int = 0  # of weights_bytes: the token embedding; 0: not known
     head_bytes: int = 0  # of weights_bytes: the output head; 0: the embedding serves as head, or not known
+    anatomy: ModelArchitecture | None = None  # its layers by kind; None where the files do not say enough of them
+    weights: WeightsByClass | None = None  # `weights_bytes` by class and layer; None as above
     kv_values: int = 0  # values that one token adds to the KV cache, all layers; 0: 2 x layers x kv_heads x head_dim
 
     @property
