@@ -95,7 +95,8 @@ def _kind(block: Block, hidden: int) -> Kind:
         case Attention() as attention:
             kv_heads = attention.kv_heads
             if not attention.shares_kv:
-                kv = hidden * kv_heads * (attention.head_dim + attention.value_dim)
+                values = 0 if attention.values_from_keys else attention.value_dim
+                kv = hidden * kv_heads * (attention.head_dim + values)
             counts["attention"] = counts.get("attention", 0) - kv
         case LatentAttention() as latent:
             kv_heads = 0

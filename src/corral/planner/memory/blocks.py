@@ -98,7 +98,9 @@ def pool(anatomy: Anatomy, layers: tuple[int, ...], terms: Terms) -> Pool:
     """The cache's groups and block sizes, for stages of so many layers."""
     pages = {index: _pages(kind.block, terms) for index, kind in enumerate(anatomy.kinds)}
     drafts = [page for kind in anatomy.drafts for page in _pages(kind.block, terms)] if terms.draft else []
-    unify = _unifier([page for found in pages.values() for page in found] + drafts, terms)
+    every = [page for found in pages.values() for page in found] + drafts
+    packed = any(isinstance(kind.block.mixer, LatentAttention) and kind.block.mixer.window for kind in anatomy.kinds)
+    unify = {page: page for page in every} if packed else _unifier(every, terms)
     stages: list[Counter[Page]] = []
     for counts in stage_counts(anatomy, layers):
         held: Counter[Page] = Counter()
@@ -107,7 +109,7 @@ def pool(anatomy: Anatomy, layers: tuple[int, ...], terms: Terms) -> Pool:
                 held[unify[page]] += count
         stages.append(held)
     stages[-1].update(unify[page] for page in drafts)
-    groups = _groups(stages)
+    groups = _packed(stages) if packed else _groups(stages)
     return Pool(
         groups=groups,
         block_bytes=tuple(
@@ -127,15 +129,26 @@ def _pages(block: Block, terms: Terms) -> tuple[Page, ...]:
             need: Need = "window" if attention.window else "all"
             return (Page(need, size, terms.block, attention.window or 0),)
         case LatentAttention() as latent:
-            size = ceil((latent.kv_rank + latent.rope_dim) * terms.kv.key_bits * terms.block / 8)
-            indexer = _indexer_bytes(latent) * terms.block
-            return (Page("all", size, terms.block), *([Page("all", indexer, terms.block)] if indexer else []))
+            return _latent_pages(latent, terms)
         case Recurrent() as recurrent:
             state = recurrent.state_values * 4 + recurrent.conv_values * terms.activation
             copies = _STATES.get(recurrent.family, 2)
             return (Page("state", ceil(state / min(terms.tp, recurrent.heads)), copies=copies),)
         case _:
             return ()
+
+
+def _latent_pages(latent: LatentAttention, terms: Terms) -> tuple[Page, ...]:
+    """A vector a token, or one for several tokens beside a window of their own, and what the indexer keeps."""
+    token = (latent.kv_rank + latent.rope_dim) * terms.kv.key_bits / 8
+    pages: list[Page] = []
+    if latent.window:
+        pages.append(Page("window", ceil(token * terms.block), terms.block, latent.window))
+    if not latent.window_only:
+        pages.append(Page("all", ceil(token * terms.block), terms.block * latent.ratio))
+    if indexer := _indexer_bytes(latent) * terms.block:
+        pages.append(Page("all", indexer, terms.block * latent.ratio))
+    return tuple(pages)
 
 
 def _indexer_bytes(latent: LatentAttention) -> int:
@@ -190,6 +203,15 @@ def _groups(stages: list[Counter[Page]]) -> tuple[Group, ...]:
         parts = ceil(count / size)
         groups += [Group(page, tuple(_dealt(stages, page, parts, part))) for part in range(parts)]
     return tuple(groups)
+
+
+def _packed(stages: list[Counter[Page]]) -> tuple[Group, ...]:
+    """Groups of pages of any size that are needed alike, side by side in one block (DeepSeek V4)."""
+    alike = {(page.need, page.window, page.block): None for stage in stages for page in stage}
+    return tuple(
+        _joined([Counter({p: n for p, n in stage.items() if (p.need, p.window, p.block) == kind}) for stage in stages])
+        for kind in alike
+    )
 
 
 def _joined(stages: list[Counter[Page]]) -> Group:

@@ -82,7 +82,10 @@ def _rank(held: Sequence[tuple[Block, int]], kv: CacheFormat, tp: int) -> LayerC
             case LatentAttention() as latent:
                 width = (latent.kv_rank + latent.rope_dim) * kv.key_bits / 8
                 index = latent.index_dim * kv.key_bits / 8 if latent.index_heads else 0
-                by_window[0] = by_window.get(0, 0) + ceil(width + index) * count
+                if latent.window:
+                    by_window[latent.window] = by_window.get(latent.window, 0) + ceil(width) * count
+                if not latent.window_only:
+                    by_window[0] = by_window.get(0, 0) + ceil((width + index) / latent.ratio) * count
             case Recurrent() as recurrent:
                 state += ceil((recurrent.state_values + recurrent.conv_values) * 4 / min(tp, recurrent.heads)) * count
             case _:

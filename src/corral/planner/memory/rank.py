@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from corral.catalog.devices import DeviceSpec
-from corral.models.architecture import Attention, ModelArchitecture
+from corral.models.architecture import Attention, LatentAttention, ModelArchitecture
 from corral.models.parameters import TensorClass
 from corral.planner.formats import kv_format, weight_format
 from corral.planner.memory.anatomy import Anatomy, anatomy_of
@@ -155,7 +155,10 @@ def _slots(case: MemoryCase) -> Slots:
 def _mask_cells(case: MemoryCase, anatomy: Anatomy) -> int:
     """Cells that one token's mask covers, in layers that keep everything and in those that keep a window."""
     slots = _slots(case)
-    windows = {kind.block.mixer.window or 0 for kind in anatomy.kinds if isinstance(kind.block.mixer, Attention)} or {0}
+    attending = [
+        kind.block.mixer for kind in anatomy.kinds if isinstance(kind.block.mixer, Attention | LatentAttention)
+    ]
+    windows = {mixer.window or 0 for mixer in attending} or {0}
     return sum((slots.window_cells(window) if window else slots.cells) // slots.slots for window in windows)
 
 
