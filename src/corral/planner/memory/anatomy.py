@@ -22,6 +22,7 @@ class Kind:
     """Parameters of one kind of layer, by how tensor parallelism treats them."""
 
     block: Block
+    hidden: int
     split: Parameters  # divided evenly
     whole: Parameters  # held by every rank: norms, routers, the compressing projections of latent attention
     kv: int  # key and value projections: divided by whole KV heads, never below one a rank
@@ -106,7 +107,9 @@ def _kind(block: Block, hidden: int) -> Kind:
         case _:
             pass
     experts = block.feed_forward.experts if isinstance(block.feed_forward, Experts) else 1
-    return Kind(block=block, split=counts, whole=whole, kv=kv, kv_heads=kv_heads, routed=routed, experts=experts)
+    return Kind(
+        block=block, hidden=hidden, split=counts, whole=whole, kv=kv, kv_heads=kv_heads, routed=routed, experts=experts
+    )
 
 
 def _latent_replica(latent: LatentAttention, hidden: int) -> int:

@@ -19,14 +19,18 @@ from corral.units import MIB
 
 # Residual, its sum, the normed input and two more of hidden size are alive while the widest part of a layer computes.
 _HIDDEN_COPIES: Final = 5
-# Bytes of one request's row of logits, for each word of the vocabulary: 16-bit logits, the same in 32 bit, and
-# probabilities (vLLM's dummy sampler run; 1.2 GiB for 1,024 requests and 128,256 words).
-_LOGIT_BYTES: Final = 10
-# A captured graph; a public log has 0.67 GiB for 67 graphs of a model of 32 layers, others from 0.1 to 0.8 GiB.
-_GRAPH_BYTES: Final = 8 * MIB
+# Bytes of one request's row of logits, for each word of the vocabulary, in the sampler's run while vLLM profiles:
+# logits in 16 and 32 bit, sorted with their indices, probabilities and their sums. Public logs of models whose layers
+# are small against it have 1.4 GiB for 256 requests and 151,936 words, and 1.2 GiB for 128,256.
+_LOGIT_BYTES: Final = 38
+# A captured graph: public logs have 0.68 GiB for 67 graphs (vLLM 0.10) and 0.23 GiB for 86 (0.31).
+_GRAPH_BYTES: Final = 6 * MIB
 # NCCL's buffers of one group, as aiconfigurator has them for 2 and for more ranks (systems/*.yaml, nccl_mem).
 _NCCL_PAIR: Final = 358612992
 _NCCL_GROUP: Final = 411041792
+# Workspaces of vLLM's own all-reduce kernels; public logs have 0.5 GiB with NCCL over PCIe, 0.7 to 1.6 with NVLink.
+_REDUCE: Final = 128 * MIB
+_REDUCE_NVLINK: Final = 512 * MIB
 # Resident, measured with a tiny model on Linux without a GPU: vLLM's worker, its engine core and API server together,
 # llama.cpp's server. On a discrete device: what vLLM calls non-torch memory (0.07 to 0.26 GiB in public logs).
 _VLLM_WORKER: Final = 1700 * MIB
@@ -184,7 +188,9 @@ def _communication(load: Load, device: DeviceSpec) -> int:
     if device.kind == "cpu":
         return 0
     groups = (load.tp, load.stages, load.ep)
-    return sum(_NCCL_PAIR if ranks == 2 else _NCCL_GROUP for ranks in groups if ranks > 1)
+    library = sum(_NCCL_PAIR if ranks == 2 else _NCCL_GROUP for ranks in groups if ranks > 1)
+    own = 0 if load.tp == 1 else _REDUCE_NVLINK if device.kind == "datacenter" else _REDUCE
+    return library + own
 
 
 def _vllm_process(device: DeviceSpec, *, first: bool) -> int:

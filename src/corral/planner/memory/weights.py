@@ -6,6 +6,7 @@ from functools import lru_cache
 from math import ceil
 from typing import Final, TypeAlias
 
+from corral.models.architecture import Experts
 from corral.models.parameters import TensorClass
 from corral.planner.formats import WeightFormat, weight_format
 from corral.planner.memory.anatomy import Anatomy, Kind, stage_counts
@@ -60,7 +61,8 @@ def stage_weights(
 ) -> tuple[StageWeights, ...]:
     """Weights of one rank of each stage. `layers` are those of each stage, in order."""
     price = bytes_each(anatomy, name, gguf=holding.llamacpp, known=known)
-    per_kind = tuple(rank_parameters(kind, tp, ep) for kind in anatomy.kinds)
+    padded = name.lower() == "mxfp4" and not holding.llamacpp
+    per_kind = tuple(rank_parameters(kind, tp, ep, padded=padded) for kind in anatomy.kinds)
     last = len(layers) - 1
     stages: list[StageWeights] = []
     for stage, counts in enumerate(stage_counts(anatomy, layers)):
@@ -78,10 +80,11 @@ def stage_weights(
     return tuple(stages)
 
 
-def rank_parameters(kind: Kind, tp: int, ep: int) -> Mapping[TensorClass, float]:
+def rank_parameters(kind: Kind, tp: int, ep: int, *, padded: bool = False) -> Mapping[TensorClass, float]:
     """Parameters that one rank holds of one layer of this kind.
 
-    Experts are shared out whole over `ep` ranks, and split as tensors over what is left of `tp`.
+    Experts are shared out whole over `ep` ranks, and split as tensors over what is left of `tp`. `padded`: their
+    matrices are rounded up, as vLLM does for its MXFP4 kernels (fused_moe/oracle/mxfp4.py).
     """
     held: dict[TensorClass, float] = {tensor: value / tp for tensor, value in kind.split.items()}
     for tensor, value in kind.whole.items():
@@ -89,8 +92,20 @@ def rank_parameters(kind: Kind, tp: int, ep: int) -> Mapping[TensorClass, float]
     if kind.kv:
         held["attention"] = held.get("attention", 0.0) + kind.kv * heads_share(kind.kv_heads, tp)
     if kind.routed:
-        held["experts"] = kind.routed / kind.experts * ceil(kind.experts / ep) / max(1, tp // ep)
+        slices = max(1, tp // ep)
+        held["experts"] = kind.routed / kind.experts * ceil(kind.experts / ep) / slices
+        if padded:
+            held["experts"] *= _padding(kind, slices)
     return held
+
+
+def _padding(kind: Kind, slices: int) -> float:
+    """By how much an expert's matrices grow when their sides are rounded up to what a kernel takes."""
+    experts = kind.block.feed_forward
+    if not isinstance(experts, Experts):
+        return 1.0
+    width, depth = ceil(experts.width / slices), experts.latent or kind.hidden
+    return ceil(width / 128) * 128 * ceil(depth / 256) * 256 / (width * depth)
 
 
 def heads_share(heads: int, tp: int) -> float:
