@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -19,24 +20,36 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from rich.console import Console
 from rich.progress import track
 
+from corral.engines.llamacpp.versions import build
 from corral.engines.vllm.environments import environment
 from engines.environments import made
-from planner.memory.asking import RECORDED, ask_llamacpp, ask_vllm, predict_llamacpp, predict_vllm, recorded
-from planner.memory.engine_cases import LLAMACPP, LLAMACPP_LARGE, VLLM, Case
+from planner.memory.asking import (
+    RECORDED,
+    ask_llamacpp,
+    ask_llamacpp_split,
+    ask_vllm,
+    predict_llamacpp,
+    predict_llamacpp_split,
+    predict_vllm,
+    recorded,
+)
+from planner.memory.engine_cases import LLAMACPP, LLAMACPP_LARGE, LLAMACPP_SPLIT, VLLM, Case
 
 Reports = dict[str, dict[str, dict]]
 
 
 def ask(engine: str | None) -> Reports:
     """Start the engine, or both, for every case."""
-    reports: Reports = recorded() if engine else {"llamacpp": {}, "vllm": {}}
-    cases = [case for case in (*LLAMACPP, *LLAMACPP_LARGE, *VLLM) if engine in {None, case.engine}]
-    for case in track(cases, description="starting engines", console=Console(stderr=True)):
+    asked: dict[str, tuple[tuple[Case, ...], Callable[[Case, Path], dict]]] = {
+        "llamacpp": ((*LLAMACPP, *LLAMACPP_LARGE), ask_llamacpp),
+        "llamacpp-rpc": (LLAMACPP_SPLIT, lambda case, where: ask_llamacpp_split(case, where, made(build("cpu")))),
+        "vllm": (VLLM, lambda case, where: ask_vllm(case, where, made(environment("cpu")))),
+    }
+    reports: Reports = recorded() if engine else {}
+    starts = [(name, case) for name in asked if engine in {None, name} for case in asked[name][0]]
+    for name, case in track(starts, description="starting engines", console=Console(stderr=True)):
         with tempfile.TemporaryDirectory() as scratch:
-            where = Path(scratch)
-            vllm = case.engine == "vllm"
-            told = ask_vllm(case, where, made(environment("cpu"))) if vllm else ask_llamacpp(case, where)
-        reports[case.engine][case.name] = told
+            reports.setdefault(name, {})[case.name] = asked[name][1](case, Path(scratch))
     return reports
 
 
@@ -54,6 +67,16 @@ def llamacpp_row(case: Case, told: dict) -> str:
     return f"| {case.name} | {form} | {case.requests} x {case.context:,} | {' | '.join(cells)} |"
 
 
+def split_row(case: Case, told: dict) -> str:
+    """Predicted / reported by device, MiB."""
+    ours = predict_llamacpp_split(case)
+    cells = [
+        "; ".join(filter(None, (cell(*pair, ",.1f") for pair in zip(ours[part], told[part], strict=True))))
+        for part in ("weights", "kv", "state", "compute")
+    ]
+    return f"| {case.name} | {' | '.join(cells)} |"
+
+
 def vllm_row(case: Case, told: dict) -> str:
     """Predicted / reported."""
     ours = predict_vllm(case)
@@ -67,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ask", action="store_true", help="start the engines instead of reading the record")
     parser.add_argument("--record", action="store_true", help="start them, and write the record")
-    parser.add_argument("--engine", choices=["llamacpp", "vllm"], help="start this one alone")
+    parser.add_argument("--engine", choices=["llamacpp", "llamacpp-rpc", "vllm"], help="start this one alone")
     options = parser.parse_args()
     reports = ask(options.engine) if options.ask or options.record else recorded()
     if options.record:
@@ -77,6 +100,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for case in (*LLAMACPP, *LLAMACPP_LARGE):
         print(llamacpp_row(case, reports["llamacpp"][case.name]))
+    print("\nllama.cpp over RPC, MiB of each device, predicted / reported:\n")
+    print("| model | weights | KV cache | state | compute buffer |")
+    print("|---|---|---|---|---|")
+    for case in LLAMACPP_SPLIT:
+        print(split_row(case, reports["llamacpp-rpc"][case.name]))
     print("\nvLLM, predicted / reported; a cache of 64 MiB a rank, requests of 4,096 tokens:\n")
     print("| model | format | weights of the fullest rank, MiB | tokens in the cache | requests at once |")
     print("|---|---|---|---|---|")

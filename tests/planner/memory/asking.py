@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from corral.planner.memory import stage_memory
@@ -48,6 +51,66 @@ def _sum(pattern, log):
     return round(sum(float(size) for size in re.findall(pattern, log)), 2)
 
 
+def ask_llamacpp_split(case, folder, programs):
+    """MiB by device, of a server that reaches each over RPC on this machine; and in its own memory."""
+    file = folder / "model.gguf"
+    write(gguf_of(case.model, case.weights), file)
+    ports = [free_port() for _ in range(case.split.pp + 1)]
+    workers = [f"127.0.0.1:{port}" for port in ports[1:]]
+    layers = list(case.memory.stage_layers)
+    shares = [*layers[:-1], layers[-1] + 1]  # the output layer counts as one more of the last device
+    log = folder / "server.log"
+    with ExitStack() as running:
+        for port in ports[1:]:
+            worker = [f"{programs}/bin/ggml-rpc-server", "--host", "127.0.0.1", "--port", str(port), "--device", "CPU"]
+            running.enter_context(_process(worker, folder / f"{port}.log"))
+            _wait(lambda port=port: _listens(port), log)
+        server = [
+            f"{programs}/bin/llama-server", "--model", str(file), "--host", "127.0.0.1", "--port", str(ports[0]),
+            "--ctx-size", str(case.context * case.requests), "--parallel", str(case.requests), "--no-kv-unified",
+            "--ubatch-size", str(case.batch), "--cache-type-k", case.kv, "--cache-type-v", case.kv, "--threads", "1",
+            "--rpc", ",".join(workers), "--device", ",".join(f"RPC{number}" for number in range(len(workers))),
+            "--n-gpu-layers", str(sum(shares)), "--split-mode", "layer",
+            "--tensor-split", ",".join(str(share) for share in shares), "--fit", "off", "--no-warmup",
+            "--log-verbosity", "4",
+        ]  # fmt: skip
+        running.enter_context(_process(server, log))
+        _wait(lambda: "all slots are idle" in log.read_text(), log)
+        text = log.read_text()
+    return {
+        part: [_sum(rf"{re.escape(f'[{worker}]')} {word} buffer size = +([\d.]+) MiB", text) for worker in workers]
+        for part, word in _BUFFERS.items()
+    } | {"host": _sum(r" CPU_Mapped model buffer size = +([\d.]+) MiB", text)}
+
+
+@contextmanager
+def _process(command, log):
+    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def free_port():
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait(until, log):
+    deadline = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
 def ask_vllm(case, folder, environment):
     """Bytes of each rank's weights as loaded, and the cache's capacity as vLLM's log has it."""
     where = write_config(case.model, folder / "model", **case.config)
@@ -84,6 +147,14 @@ def predict_llamacpp(case):
     (rank,) = stage_memory(case.memory)
     parts = {"weights": rank.weights, "kv": rank.kv, "state": rank.state, "compute": rank.activations}
     return {part: round(size / MIB, 2) for part, size in parts.items()}
+
+
+def predict_llamacpp_split(case):
+    """MiB of the same buffers."""
+    stages = stage_memory(case.memory)
+    parts = {"weights": "weights", "kv": "kv", "state": "state", "compute": "activations"}
+    told = {part: [round(getattr(stage, name) / MIB, 2) for stage in stages] for part, name in parts.items()}
+    return told | {"host": round(stages[0].host / MIB, 2)}
 
 
 def predict_vllm(case):

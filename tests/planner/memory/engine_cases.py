@@ -13,6 +13,8 @@ CPU = DeviceSpec(
     flops={}, matrix=frozenset(), power_limit=1,
 )  # fmt: skip
 
+CARD = CPU.model_copy(update={"id": "card", "kind": "consumer"})
+
 _SMALL = {"hidden": 256, "heads": 8, "kv_heads": 2, "head_dim": 64, "vocabulary": 4100}
 _LATENT = {
     "layers": 4, "hidden": 256, "heads": 8, "q_rank": 96, "kv_rank": 128, "rope": 32, "nope": 64, "value": 64,
@@ -73,13 +75,16 @@ class Case:
     split: Split = field(default_factory=Split)
     batch: int = 512
     config: dict = field(default_factory=dict)  # changes to config.json
+    device: DeviceSpec = CPU
+    layers: tuple[int, ...] = ()  # of each stage; (): even
 
     @property
     def memory(self):
         """The question to the planner."""
         return MemoryCase(
-            model=self.model, split=self.split, engine=self.engine, devices=(CPU,) * self.split.pp,
-            weights=self.weights, kv=self.kv, context=self.context, concurrency=self.requests, batch=self.batch,
+            model=self.model, split=self.split, engine=self.engine, devices=(self.device,) * self.split.pp,
+            weights=self.weights, kv=self.kv, context=self.context, concurrency=self.requests,
+            batch=self.batch, layers=self.layers,
         )  # fmt: skip
 
 
@@ -109,6 +114,20 @@ LLAMACPP_LARGE = (
     _llamacpp("671b-latent-layers", "q4_0", context=32768),
     _llamacpp("mamba2-layers", "q8_0", context=8192, requests=4),
     _llamacpp("80b-delta-net-layers", "q4_0", context=8192, requests=4),
+)
+
+
+# Two devices that a server reaches over RPC: what each holds, with layers one after another.
+LLAMACPP_SPLIT = tuple(
+    _llamacpp(model, requests=2, split=Split(pp=2), device=CARD, **changes)
+    for model, changes in (
+        ("dense", {}),
+        ("dense-tied", {"title": " 9+3", "layers": (9, 3)}),
+        ("sliding", {"context": 8000}),
+        ("moe", {"layers": (1, 3), "title": " 1+3"}),
+        ("latent", {}),
+        ("mamba2", {}),
+    )
 )
 
 

@@ -2,10 +2,19 @@
 
 import pytest
 
+from corral.engines.llamacpp.versions import build
 from corral.engines.vllm.environments import environment
 from engines.environments import made
-from planner.memory.asking import ask_llamacpp, ask_vllm, predict_llamacpp, predict_vllm, recorded
-from planner.memory.engine_cases import LLAMACPP, LLAMACPP_LARGE, VLLM, VLLM_STARTED
+from planner.memory.asking import (
+    ask_llamacpp,
+    ask_llamacpp_split,
+    ask_vllm,
+    predict_llamacpp,
+    predict_llamacpp_split,
+    predict_vllm,
+    recorded,
+)
+from planner.memory.engine_cases import LLAMACPP, LLAMACPP_LARGE, LLAMACPP_SPLIT, VLLM, VLLM_STARTED
 
 EVERY_LLAMACPP = (*LLAMACPP, *LLAMACPP_LARGE)
 
@@ -29,6 +38,15 @@ def holds_llamacpp(case, reported):
     close(sum(predicted.values()), sum(reported.values()), 0.03, 8)
 
 
+def holds_split(case, reported):
+    """On each of several devices as on one; the embedding stays with the server."""
+    predicted = predict_llamacpp_split(case)
+    close(predicted["host"], reported["host"], 0.03, 0.1)
+    for part, share, least in (("weights", 0.03, 0.1), ("kv", 0, 0.011), ("state", 0, 0.011), ("compute", 0.25, 8)):
+        for ours, theirs in zip(predicted[part], reported[part], strict=True):
+            close(ours, theirs, share, least)
+
+
 def holds_vllm(case, reported):
     """Weights within 3 % (a rank of Mamba-2 holds its groups again), the cache's capacity as logged."""
     predicted = predict_vllm(case)
@@ -44,6 +62,11 @@ def test_llama_cpp_took_what_was_predicted(case):
     holds_llamacpp(case, recorded()["llamacpp"][case.name])
 
 
+@named(LLAMACPP_SPLIT)
+def test_llama_cpp_took_what_was_predicted_on_each_device(case):
+    holds_split(case, recorded()["llamacpp-rpc"][case.name])
+
+
 @named(VLLM)
 def test_vllm_took_what_was_predicted(case):
     holds_vllm(case, recorded()["vllm"][case.name])
@@ -53,6 +76,12 @@ def test_vllm_took_what_was_predicted(case):
 @named(LLAMACPP)
 def test_llama_cpp_takes_what_is_predicted(case, tmp_path):
     holds_llamacpp(case, ask_llamacpp(case, tmp_path))
+
+
+@pytest.mark.slow
+@named(LLAMACPP_SPLIT)
+def test_llama_cpp_takes_what_is_predicted_on_each_device(case, tmp_path):
+    holds_split(case, ask_llamacpp_split(case, tmp_path, made(build("cpu"))))
 
 
 @pytest.mark.slow
