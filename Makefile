@@ -54,6 +54,15 @@ bench-start: $(VENV)/.dev ## How long a start takes and how much memory the head
 bench-memory: $(VENV)/.dev ## What the planner predicts of memory beside what engines report (ARGS=--ask: start them)
 	$(BIN)/python benchmarks/memory.py $(ARGS)
 
+bench-validate: $(VENV)/.dev ## How long predicting takes, one case and a table of 1,000 rows
+	$(BIN)/python benchmarks/validate.py $(ARGS)
+
+fit: $(VENV)/.dev ## Fit the speed model's coefficients on measured/ anew, judged by leaving one source out
+	$(BIN)/python tools/fit.py $(ARGS)
+
+judge: $(VENV)/.dev ## Print the leave-one-source-out errors of the speed model (ARGS='--by device')
+	$(BIN)/python tools/fit.py --judge-only $(ARGS)
+
 lock: ## Pin all dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group dev pyproject.toml -o requirements-dev.lock

@@ -162,6 +162,18 @@ def catalog(
     run_catalog(tuple(words or ()), as_json=as_json)
 
 
+@app.command()
+def validate(
+    *,
+    file: Annotated[str, typer.Argument(help="A CSV table in the columns of measured/README.md.")],
+    as_json: AsJson = False,
+) -> None:
+    """Predict each row of a table of measurements, and say how far off the predictions are."""
+    from corral.cli.validate import run_validate
+
+    run_validate(file, as_json=as_json)
+
+
 def _explain(error: Exception) -> int:
     """Print an error as two sentences; gives the exit status."""
     from corral.cli.console import print_error

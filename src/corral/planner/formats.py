@@ -111,11 +111,11 @@ _FORMATS: Final[Mapping[str, WeightFormat]] = {
         _uniform("int8", "int8", 8.0, "int8"),
         _uniform("nvfp4", "nvfp4", 4.5, "fp4", recurrent=16.0),
         _uniform("mxfp4", "mxfp4", 16.0, "fp4", experts=4.25),
-        _uniform("awq-int4", "int4", 4.16, "int4", recurrent=16.0),
-        _uniform("gptq-int4", "int4", 4.16, "int4"),
-        _uniform("autoround-int4", "int4", 4.16, "int4"),
-        _uniform("int4", "int4", 4.16, "int4"),
-        _uniform("bnb-4bit", "int4", 4.5, "int4"),
+        _uniform("awq-int4", "int4", 4.16, "fp16", recurrent=16.0),
+        _uniform("gptq-int4", "int4", 4.16, "fp16"),
+        _uniform("autoround-int4", "int4", 4.16, "fp16"),
+        _uniform("int4", "int4", 4.16, "fp16"),
+        _uniform("bnb-4bit", "int4", 4.5, "fp16"),
         _uniform("mlx-3bit", "mlx", 3.5, "fp16", embedding=3.5, head=3.5),
         _uniform("mlx-4bit", "mlx", 4.5, "fp16", embedding=4.5, head=4.5),
         _uniform("mlx-5bit", "mlx", 5.5, "fp16", embedding=5.5, head=5.5),
@@ -260,7 +260,7 @@ def _by_bits(name: str, plain: str, *, gguf: bool) -> WeightFormat:
         return _uniform(plain, "full", bits, "bf16")
     if bits > 6:
         return _uniform(plain, "fp8" if "fp" in plain else "int8", bits, "fp8" if "fp" in plain else "int8")
-    return _uniform(plain, "int4", bits + 0.16, "int4")
+    return _uniform(plain, "int4", bits + 0.16, "fp16")
 
 
 # What each of these is published in, by the start of its catalog id; all others in bfloat16.

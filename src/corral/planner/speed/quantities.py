@@ -1,0 +1,164 @@
+"""What is fitted: each open figure's prior, and by which properties of a case it may differ; knows no values fitted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from corral.catalog.devices import DeviceSpec
+from corral.catalog.links import LinkSpec
+from corral.planner.speed.engines import engine_family
+from corral.planner.speed.rates import Rates
+from corral.planner.speed.values import SpeedCase, Split
+from corral.planner.speed.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A figure's prior: its typical value, how far that may be off (as a logarithm), and the same by property.
+
+    A property's effect is a factor exp(x), x drawn around zero with the property's width. A case that has a property
+    that was never measured gets the factor one: it falls back to the generation, then the vendor, then all.
+    """
+
+    typical: float
+    width: float
+    by: Mapping[str, float]
+    centres: Mapping[str, float] = field(default_factory=dict[str, float])  # of effects not around 0
+
+
+# Typical values: figures of the field's literature rounded; the fit moves them where there is data. Software latency of
+# collectives by fabric is that of `facts` on communication: NCCL and custom all-reduces of some kilobytes.
+QUANTITIES: Final[dict[str, Quantity]] = {
+    "read": Quantity(
+        0.78,
+        0.08,
+        {
+            "engine": 0.07,
+            "class": 0.1,
+            "generation": 0.08,
+            "device": 0.1,
+            "format": 0.08,
+            "engine+class": 0.1,
+            "engine+format": 0.1,
+            "generation+format": 0.1,
+            "engine+device": 0.08,
+        },
+    ),
+    "width": Quantity(0.08, 0.2, {"engine+class": 0.5}),
+    "read_experts": Quantity(0.8, 0.1, {"engine": 0.1, "engine+class": 0.15, "format": 0.1, "engine+format": 0.15}),
+    "read_cache": Quantity(0.75, 0.1, {"engine": 0.15, "class": 0.1, "engine+class": 0.2, "engine+generation": 0.15}),
+    "compute": Quantity(0.5, 0.1, {"engine": 0.2, "class": 0.2, "engine+class": 0.3, "format": 0.2, "device": 0.15}),
+    "layer": Quantity(
+        1e-5,
+        0.15,
+        {"engine": 0.2, "class": 0.4, "engine+class": 0.4, "device": 0.2, "engine+device": 0.2, "eager": 0.7},
+        {
+            "eager=yes": 0.7,
+            "class=nvidia/soc": 0.7,
+            "class=nvidia/consumer": 0.3,
+            "class=apple/soc": 0.7,
+            "class=amd/soc": 0.7,
+            "class=amd/consumer": 0.3,
+            "engine=llamacpp": 0.5,
+        },
+    ),
+    "recurrent": Quantity(1e-5, 0.2, {"engine": 0.2, "class": 0.3, "engine+class": 0.3}),
+    "routed": Quantity(2e-5, 0.2, {"engine": 0.2, "class": 0.3, "engine+class": 0.3}),
+    "step": Quantity(3e-4, 0.2, {"engine": 0.2, "engine+class": 0.4}),
+    "sequence": Quantity(1.5e-5, 0.2, {"engine": 0.2, "engine+class": 0.5}, {"class=nvidia/soc": 0.5}),
+    "spread": Quantity(0.95, 0.02, {"engine": 0.03}),
+    "collective": Quantity(
+        1e-5,
+        0.2,
+        {"engine": 0.2, "fabric": 0.4, "link": 0.3, "engine+fabric": 0.3},
+        {"fabric=nvlink": -0.5, "fabric=pcie": 0.7, "fabric=rdma": 1.0, "fabric=tcp": 2.3},
+    ),
+    "latency": Quantity(1.5, 0.2, {"engine": 0.2, "fabric": 0.3}),
+    "wire": Quantity(
+        0.7,
+        0.15,
+        {"engine": 0.1, "fabric": 0.3, "link": 0.3, "fabric+ranks": 0.4, "engine+fabric": 0.2},
+        {"fabric=pcie": -0.7},
+    ),
+    "hop": Quantity(1.5, 0.3, {"engine": 0.5, "fabric": 0.5}),
+    "mfu": Quantity(
+        0.75,
+        0.1,
+        {
+            "engine": 0.1,
+            "class": 0.2,
+            "generation": 0.15,
+            "device": 0.15,
+            "format": 0.1,
+            "engine+format": 0.15,
+            "engine+class": 0.25,
+            "generation+format": 0.2,
+            "engine+device": 0.15,
+        },
+    ),
+    "scale": Quantity(0.15, 0.15, {"engine": 0.4}),
+    "mfu_experts": Quantity(0.5, 0.2, {"engine": 0.15, "engine+class": 0.3, "format": 0.2, "engine+format": 0.2}),
+    "mfu_attention": Quantity(0.4, 0.15, {"engine": 0.2, "class": 0.3, "engine+class": 0.4, "engine+generation": 0.2}),
+    "half": Quantity(150.0, 0.2, {"engine": 0.2, "engine+class": 0.5}),
+    "layer_prompt": Quantity(2e-5, 0.2, {"engine": 0.2, "engine+class": 0.3}),
+    "request": Quantity(0.008, 0.2, {"engine": 0.2, "class": 0.4, "engine+class": 0.5}, {"class=nvidia/soc": 0.7}),
+    "interference": Quantity(1.0, 0.07, {"engine": 0.07}),
+    "synchrony": Quantity(6.0, 0.5, {"engine": 0.5}),
+    "power": Quantity(0.4, 0.3, {"class": 0.2}),
+}
+ORDER: Final = Rates._fields
+
+_FABRICS: Final = (
+    ("nvlink", "nvlink"),
+    ("infinity", "nvlink"),
+    ("pcie", "pcie"),
+    ("roce", "rdma"),
+    ("ib", "rdma"),
+    ("tb5-rdma", "rdma"),
+    ("infiniband", "rdma"),
+    ("tcp", "tcp"),
+    ("tb", "tcp"),
+    ("usb4", "tcp"),
+    ("ethernet", "tcp"),
+)
+
+
+def fabric(link: LinkSpec | None) -> str:
+    """The kind of a link, by its id: nvlink, pcie, rdma or tcp."""
+    if link is None:
+        return "none"
+    return next((kind for start, kind in _FABRICS if link.id.startswith(start)), "rdma" if link.rdma else "tcp")
+
+
+def slowest(split: Split) -> LinkSpec | None:
+    """The link that a message between ranks may have to cross."""
+    return split.node_link if split.nodes > 1 and split.node_link else split.device_link
+
+
+def properties(case: SpeedCase, work: Work) -> dict[str, str]:
+    """The case's value of each property that a quantity may differ by."""
+    device: DeviceSpec = case.device
+    engine = engine_family(case.engine)
+    link = slowest(case.split)
+    joined = fabric(link)
+    form = work.format.family
+    # One generation's name covers a data-centre part and a laptop's: what pools is a generation within a class.
+    kind_of_device = f"{device.vendor}/{device.kind}"
+    generation = f"{device.generation}/{device.kind}"
+    return {
+        "engine": engine,
+        "class": kind_of_device,
+        "generation": generation,
+        "device": device.id,
+        "format": form,
+        "eager": "yes" if case.eager else "no",
+        "link": link.id if link else "none",
+        "fabric": joined,
+        "fabric+ranks": f"{joined}+{'many' if case.split.tp > 2 else 'two'}",
+        "engine+format": f"{engine}+{form}",
+        "engine+fabric": f"{engine}+{joined}",
+        "engine+device": f"{engine}+{device.id}",
+        "engine+class": f"{engine}+{kind_of_device}",
+        "engine+generation": f"{engine}+{generation}",
+        "generation+format": f"{generation}+{form}",
+    }

@@ -1,0 +1,33 @@
+"""The figures that physics leaves open, for one case: efficiencies and overheads; knows not where they come from."""
+
+from typing import NamedTuple
+
+
+class Rates(NamedTuple):
+    """What the terms are made with. Shares are of the data sheet's peak; times in seconds."""
+
+    read: float  # share of the bandwidth that reading dense weights reaches
+    width: float  # exponent of hidden size / 4096 by which reading narrow matrices is slower
+    read_experts: float  # the same for experts, as a multiple of `read`
+    read_cache: float  # share of the bandwidth that reading the cache reaches
+    compute: float  # share of the peak that a decode batch's matrices reach
+    layer: float  # per half layer (a mixer or a feed-forward) and step
+    recurrent: float  # more per recurrent layer and step
+    routed: float  # more per expert layer and step
+    step: float  # per step
+    sequence: float  # per step and sequence in flight
+    spread: float  # exponent of the tokens of a batch, as far as they choose experts on their own
+    collective: float  # per all-reduce or all-to-all: its software, launches and waits included
+    latency: float  # multiple of the link's latency that a round of a collective takes
+    wire: float  # share of the link's bandwidth that large messages reach
+    hop: float  # multiple of the link's latency that a hand-off between stages takes
+    mfu: float  # share of the peak that a prompt's dense matrices reach
+    scale: float  # exponent of the peak / 100 TFLOPS by which larger devices reach a smaller share
+    mfu_experts: float  # the same for experts, as a multiple of `mfu`
+    mfu_attention: float  # share of the 16-bit peak that a prompt's attention reaches
+    half: float  # tokens of a chunk at which half of `mfu` is reached, at hidden size 4096
+    layer_prompt: float  # per half layer and chunk of a prompt
+    request: float  # per request, before its first token
+    interference: float  # share of a prompt's time by which other streams wait
+    synchrony: float  # streams that tend to begin together, at a steady load
+    power: float  # exponent of (limit / stock limit) by which computing slows

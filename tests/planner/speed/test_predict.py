@@ -1,0 +1,133 @@
+"""What a prediction promises: terms that add up, ranges that hold the value, and physics' directions."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from corral.catalog.devices import device
+from corral.errors import BadInput
+from corral.planner.speed.predict import predict
+from corral.planner.speed.values import Speculation
+
+NAMES = ["llama-3.1-8b", "qwen3-30b-a3b", "gpt-oss-120b", "qwen3.5-27b", "deepseek-r1", "nemotron-3-nano-30b-a3b"]
+MODELS = st.sampled_from(NAMES)
+ENGINES = st.sampled_from(["vllm", "sglang", "trt-llm", "llamacpp", "exllamav3", "exo", "an-engine-nobody-knows"])
+DEVICES = st.sampled_from(["gb10", "h100-sxm", "rtx3090", "rtx5090", "m2-ultra", "strix-halo", "mi50-32", "p40", "pi5"])
+FORMATS = st.sampled_from(["bf16", "fp8", "nvfp4", "mxfp4", "awq-int4", "q4_k_m", "q8_0", ""])
+STREAMS = st.integers(1, 200)
+steady = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def test_the_terms_add_up_to_the_step(case):
+    speed = predict(case())
+    assert sum(t.seconds for t in speed.terms if t.phase == "decode") == pytest.approx(1 / speed.decode.value)
+
+
+@steady
+@given(model=MODELS, engine=ENGINES, on=DEVICES, weights=FORMATS, streams=STREAMS)
+def test_every_value_is_positive_and_in_its_range(case, model, engine, on, weights, streams):
+    speed = predict(case(model, on, engine=engine, weights=weights, concurrency=streams))
+    for made in (speed.decode, speed.prefill, speed.ttft, speed.tpot, speed.output):
+        assert 0 < made.low <= made.value <= made.high
+        assert made.basis
+    assert speed.tpot.value == pytest.approx(1 / speed.decode.value)
+    assert all(term.seconds > 0 for term in speed.terms)
+
+
+@steady
+@given(model=MODELS, engine=ENGINES, on=DEVICES, weights=FORMATS, more=st.floats(1.01, 4), streams=STREAMS)
+def test_more_bandwidth_is_never_slower(case, model, engine, on, weights, more, streams):
+    known = device(on)
+    faster = known.model_copy(update={"bandwidth": known.bandwidth * more})
+    slow = predict(case(model, on, engine=engine, weights=weights, concurrency=streams))
+    fast = predict(case(model, engine=engine, weights=weights, concurrency=streams, device=faster))
+    assert fast.decode.value >= slow.decode.value * (1 - 1e-9)
+    assert fast.output.value >= slow.output.value * (1 - 1e-9)
+    assert fast.prefill.value >= slow.prefill.value * (1 - 1e-9)
+
+
+@steady
+@given(
+    model=MODELS, engine=ENGINES, on=DEVICES, weights=FORMATS, context=st.integers(0, 10**5), more=st.integers(1, 10**5)
+)
+def test_more_context_is_never_faster(case, model, engine, on, weights, context, more):
+    short = predict(case(model, on, engine=engine, weights=weights, context=context))
+    long = predict(case(model, on, engine=engine, weights=weights, context=context + more))
+    assert long.decode.value <= short.decode.value * (1 + 1e-9)
+
+
+@steady
+@given(model=MODELS, engine=ENGINES, on=DEVICES, weights=FORMATS, streams=STREAMS, prompt=st.integers(1, 9000))
+def test_more_streams_never_give_less_than_one(case, model, engine, on, weights, streams, prompt):
+    load = {"engine": engine, "weights": weights, "prompt": prompt, "context": prompt}
+    one = predict(case(model, on, **load))
+    many = predict(case(model, on, **load, concurrency=streams))
+    assert many.output.value >= one.output.value * (1 - 1e-9)
+
+
+@steady
+@given(model=MODELS, engine=ENGINES, degrees=st.sampled_from([{"tp": 2}, {"tp": 4}, {"pp": 2}]), streams=STREAMS)
+def test_a_slower_link_of_a_kind_is_never_faster(case, split, model, engine, degrees, streams):
+    nodes = next(iter(degrees.values()))
+    speeds = [
+        predict(case(model, "gb10", engine=engine, concurrency=streams, split=split(name, nodes=nodes, **degrees)))
+        for name in ("tcp-200g", "tcp-50g", "tcp-5g", "tcp-1g")
+    ]
+    for fast, slow in pairwise(speeds):
+        assert slow.decode.value <= fast.decode.value * (1 + 1e-9)
+        assert slow.ttft.value >= fast.ttft.value * (1 - 1e-9)
+
+
+def test_a_single_stream_passes_all_stages_in_turn(case, split):
+    alone = predict(case("llama-3.1-70b", "gb10"))
+    staged = predict(case("llama-3.1-70b", "gb10", split=split("roce-200g", nodes=2, pp=2)))
+    assert staged.decode.value < alone.decode.value
+
+
+def test_pipelines_fill_with_streams(case, split):
+    load = {"engine": "vllm", "weights": "fp8", "concurrency": 64, "prompt": 2048, "context": 2048}
+    alone = predict(case("llama-3.1-70b", "h200-sxm", **load))
+    staged = predict(case("llama-3.1-70b", "h200-sxm", **load, split=split("nvlink", pp=4)))
+    assert staged.output.value > 1.5 * alone.output.value
+
+
+def test_a_cached_prompt_comes_sooner(case):
+    cold = predict(case(prompt=8192, context=8192))
+    warm = predict(case(prompt=8192, context=8192, cached=8000))
+    assert warm.ttft.value < 0.3 * cold.ttft.value
+    assert warm.decode.value == cold.decode.value
+
+
+def test_a_power_limit_slows_prompts_more_than_decoding(case):
+    stock, limited = predict(case()), predict(case(power_limit=200.0))
+    assert limited.ttft.value > 1.05 * stock.ttft.value
+    assert limited.decode.value > 0.95 * stock.decode.value
+    assert limited.power.value <= 200.0
+
+
+def test_a_draft_helps_when_accepted_and_costs_when_not(case):
+    def decode(speculation=None):
+        made = case("qwen3.5-27b", "rtx3090", engine="vllm", weights="awq-int4", speculation=speculation)
+        return predict(made).decode.value
+
+    assert decode(Speculation(method="mtp", length=2, acceptance=0.9)) > 1.5 * decode()
+    assert decode(Speculation(method="mtp", length=2, acceptance=0.0)) < decode()
+
+
+def test_nothing_alike_gives_a_wider_range(case):
+    known = predict(case()).decode
+    unknown = predict(case(on="arc-b580", engine="vllm")).decode
+    assert unknown.high / unknown.low >= known.high / known.low
+    assert "nothing" in unknown.basis
+
+
+def test_too_many_requests_for_the_memory_wait(case):
+    load = {"engine": "vllm", "weights": "bf16", "prompt": 16000, "context": 16000, "concurrency": 32}
+    assert any("wait" in warning for warning in predict(case(**load)).warnings)
+
+
+def test_an_unknown_format_is_refused(case):
+    with pytest.raises(BadInput):
+        predict(case(weights="marvellous"))
