@@ -1,6 +1,7 @@
 """A Hub on loopback with the routes that its library asks for; it can break off, hang and refuse, and counts."""
 
 import json
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,10 @@ class FakeHub:
         self.sha256 = {}  # by name, of those that the Hub keeps as large files
         self.cut_after = None
         self.hang_after = None
+        self.ranges = True  # answers a part of a file when asked for one
+        self.sent = 0  # bytes of files
+        self.authorized = []  # paths that were asked for with the user's token
+        self.redirect_to = ""  # files are on this host
         self.refuse = {}  # path prefix -> (status, X-Error-Code)
         self.requests = []  # (method, path, Range header)
         self.sending = threading.Event()
@@ -25,7 +30,7 @@ class FakeHub:
 
     @contextmanager
     def running(self):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("OfThisHub", (Handler,), {"hub": self}))
+        server = Server(("127.0.0.1", 0), type("OfThisHub", (Handler,), {"hub": self}))
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -37,6 +42,13 @@ class FakeHub:
             server.shutdown()
             thread.join()
             server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A client that has read enough hangs up: no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -55,6 +67,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, *, body):
         path = self.path.split("?")[0]
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
+        if self.headers.get("Authorization"):
+            self.hub.authorized.append(path)
         for prefix, (status, code) in self.hub.refuse.items():
             if path.startswith(prefix):
                 return self.send(status, b"{}", {"X-Error-Code": code} if code else {}, body=body)
@@ -73,6 +87,8 @@ class Handler(BaseHTTPRequestHandler):
         name = path.removeprefix(f"/{self.hub.repo}/resolve/{COMMIT}/")
         if name not in self.hub.files:
             return self.send(404, b"", {"X-Error-Code": "RepoNotFound"}, body=body)
+        if self.hub.redirect_to:
+            return self.send(302, b"", {"Location": self.hub.redirect_to + path}, body=body)
         return self.send_file(name, body=body)
 
     def sibling(self, name, data):
@@ -81,19 +97,22 @@ class Handler(BaseHTTPRequestHandler):
         return {"rfilename": name, "size": len(data), **lfs}
 
     def send_file(self, name, *, body):
-        data, start = self.hub.files[name], 0
-        if self.headers.get("Range"):
-            start = int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
-        self.send_response(206 if start else 200)
+        data, start, end = self.hub.files[name], 0, len(self.hub.files[name])
+        asked = self.headers.get("Range") if self.hub.ranges else None
+        if asked:
+            first, last = asked.removeprefix("bytes=").split("-")
+            start, end = int(first), min(end, int(last) + 1) if last else end
+        self.send_response(206 if asked else 200)
         self.send_header("ETag", f'"{len(data)}-{name}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(data) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(end - start))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
         self.end_headers()
         if body:
-            self.send_data(data[start:])
+            self.hub.sent += end - start
+            self.send_data(data[start:end])
 
     def send_data(self, data):
         if self.hub.hang_after is not None:

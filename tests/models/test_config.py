@@ -1,10 +1,18 @@
 """config.json -> architecture; exact counts are those of PyPI's transformers 5.23.0 made on the meta device."""
 
+import time
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corral.errors import BadInput
 from corral.models.config import architecture_from_config
+from corral.models.formats import format_of_config
+from corral.models.known import catalog_model, known_models
 from corral.models.parameters import active_parameters, parameters
+from corral.models.resolve import resolve
+from models.refusals import value_or_words
 
 
 def read(config, **options):
@@ -63,6 +71,14 @@ def test_a_lying_config_is_refused_by_name(change, words):
     assert words in str(caught.value)
 
 
+def test_a_hybrid_that_does_not_name_its_layers_is_refused():
+    config = dict(catalog_model("nemotron-3-nano-4b").config)
+    with pytest.raises(BadInput, match="hybrid_override_pattern names 0 of 42 layers"):
+        read(config | {"hybrid_override_pattern": None})
+    with pytest.raises(BadInput, match="unknown letter 'x'"):
+        read(config | {"hybrid_override_pattern": "Mx" * 21})
+
+
 def test_an_unknown_architecture_is_named_and_estimated_only_if_asked():
     config = QWEN3_8B | {"architectures": ["MarvelForCausalLM"], "model_type": "marvel"}
     with pytest.raises(BadInput, match="MarvelForCausalLM"):
@@ -75,3 +91,128 @@ def test_an_unknown_architecture_is_named_and_estimated_only_if_asked():
 def test_what_an_unknown_architecture_lacks_is_said():
     with pytest.raises(BadInput, match="lacks hidden_size, vocab_size"):
         read({"architectures": ["X"], "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8})
+
+
+CONFIGS = {model.id: dict(model.config) for model in known_models()}
+KEYS = sorted({key for config in CONFIGS.values() for key in (*config, *config.get("text_config", {}))})
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.integers(-1, 300),
+    st.floats(allow_nan=True),
+    st.text(max_size=10),
+    st.lists(st.one_of(st.integers(-5, 5), st.text(max_size=3), st.none()), max_size=100),
+    st.dictionaries(st.sampled_from(KEYS), st.integers(-3, 2**40), max_size=4),
+)
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(sorted(CONFIGS)), st.dictionaries(st.sampled_from(KEYS), ODD, max_size=5), st.booleans())
+def test_any_config_gives_an_architecture_or_words(name, changes, estimate):
+    config = CONFIGS[name]
+    text = config.get("text_config")
+    changed = config | {"text_config": text | changes} if text else config | changes
+
+    def count():
+        model = read(changed, estimate=estimate)
+        assert sum(parameters(model).values()) >= active_parameters(model) > 0
+        model.model_dump_json()
+
+    value_or_words(count)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), ODD, max_size=12), st.booleans())
+def test_a_config_of_nothing_known_gives_words(config, estimate):
+    value_or_words(lambda: read(config, estimate=estimate))
+
+
+@given(
+    st.recursive(st.one_of(st.none(), st.integers(), st.text(max_size=5)), lambda inner: st.lists(inner, max_size=4))
+)
+def test_a_format_is_named_or_not_but_never_fails(value):
+    for config in (
+        {"quantization_config": value},
+        {"quantization_config": {"quant_method": value, "config_groups": {"a": {"weights": {"num_bits": value}}}}},
+        {"torch_dtype": value, "text_config": value},
+    ):
+        name = format_of_config(config)
+        assert name is None or isinstance(name, str)
+
+
+def test_huge_numbers_of_layers_cost_nothing():
+    started = time.perf_counter()
+    model = read(QWEN3_8B | {"num_hidden_layers": 4096})
+    assert model.layers == 4096
+    with pytest.raises(BadInput):
+        read(QWEN3_8B | {"num_hidden_layers": 10**12})
+    assert time.perf_counter() - started < 2
+
+
+def test_more_parameters_than_there_can_be_are_refused():
+    absurd = {"hidden_size": 2**20, "intermediate_size": 2**24, "num_hidden_layers": 4096, "num_attention_heads": 2**10}
+    with pytest.raises(BadInput, match="parameters"):
+        read(QWEN3_8B | absurd)
+
+
+def test_a_config_of_a_gigabyte_is_not_read(tmp_path):
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.write(b'{"a": "')
+        file.truncate(2**30)
+    started = time.perf_counter()
+    with pytest.raises(BadInput, match="is larger than"):
+        resolve(str(path), tmp_path)
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"[" * 200_000, b'{"a":' * 50_000, b"\xff\xfe", b'{"hidden_size": ' + b"9" * 9999 + b"}"]
+)
+def test_a_config_that_is_no_json_object_is_refused(tmp_path, data):
+    path = tmp_path / "config.json"
+    path.write_bytes(data)
+    with pytest.raises(BadInput):
+        resolve(str(path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"torch_dtype": "bfloat16"}, "bf16"),
+        ({"dtype": "float16"}, "fp16"),
+        ({"quantization_config": {"quant_method": "fp8", "fmt": "e4m3"}}, "fp8"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq-int4"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 8}}, "int8"),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, "mxfp4"),
+        ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}, "nvfp4"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bnb-4bit"),
+        ({"quantization": {"bits": 4, "group_size": 64}}, "mlx-4bit"),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "format": "pack-quantized",
+                    "config_groups": {"g": {"weights": {"num_bits": 4, "type": "int", "group_size": 32}}},
+                }
+            },
+            "int4",
+        ),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "modelopt",
+                    "quant_algo": "MIXED_PRECISION",
+                    "config_groups": {
+                        "a": {"weights": {"num_bits": 8, "type": "float"}},
+                        "b": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}},
+                    },
+                }
+            },
+            "nvfp4",
+        ),
+        ({}, None),
+    ],
+)
+def test_a_config_names_its_format(config, name):
+    assert format_of_config(config) == name

@@ -18,6 +18,7 @@ from corral.models.families.layers import layer_count
 from corral.models.families.towers import towers
 from corral.models.families.traits import ALIASES, FAMILIES, Family
 from corral.models.fields import Fields
+from corral.models.parameters import parameters
 
 _TEXT: Final = ("text_config", "llm_config", "language_config")
 _CONTEXT: Final = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length", "model_max_length")
@@ -47,6 +48,20 @@ def architecture_from_config(
     an unknown one is counted as a plain decoder of its common fields, and says so in its notes.
     """
     top = Fields(source, config)
+    try:
+        model = _read(top, name, id, estimate=estimate)
+    except ValidationError as error:
+        raise _impossible(source, error) from None
+    counted = sum(parameters(model).values())
+    if counted > _MOST:
+        raise BadInput(
+            f"{source}: the sizes in it make {counted:.0e} parameters, more than any model has.",
+            "The file is damaged or was edited; fetch the model again or correct it.",
+        )
+    return model
+
+
+def _read(top: Fields, name: str, known_as: str, *, estimate: bool) -> ModelArchitecture:
     fields = language_model(top)
     architecture = _architecture(top, fields)
     family, notes = _family(fields, architecture, estimate=estimate)
@@ -57,26 +72,23 @@ def architecture_from_config(
     seen, assumed = towers(top, hidden)
     kinds = tuple(dict.fromkeys(blocks))
     positions: dict[Block, int] = {block: index for index, block in enumerate(kinds)}
-    try:
-        return ModelArchitecture(
-            id=id,
-            name=name,
-            architecture=architecture,
-            hidden=hidden,
-            vocabulary=fields.count("vocabulary", "vocab_size"),
-            context=fields.count("context", *_CONTEXT, default=2048),
-            tied=fields.flag("tie_word_embeddings", "tie_embedding", default=family.tied),
-            blocks=kinds,
-            order=tuple(positions[block] for block in blocks),
-            draft=drafted,
-            draft_extra=draft_extra,
-            vision=seen,
-            extra=extra_of(fields, layers, family),
-            source=source,
-            notes=(*notes, *assumed),
-        )
-    except ValidationError as error:
-        raise _impossible(source, error) from None
+    return ModelArchitecture(
+        id=known_as,
+        name=name,
+        architecture=architecture,
+        hidden=hidden,
+        vocabulary=fields.count("vocabulary", "vocab_size"),
+        context=fields.count("context", *_CONTEXT, default=2048),
+        tied=fields.flag("tie_word_embeddings", "tie_embedding", default=family.tied),
+        blocks=kinds,
+        order=tuple(positions[block] for block in blocks),
+        draft=drafted,
+        draft_extra=draft_extra,
+        vision=seen,
+        extra=extra_of(fields, layers, family),
+        source=top.file,
+        notes=(*notes, *assumed),
+    )
 
 
 def language_model(top: Fields) -> Fields:

@@ -11,7 +11,7 @@ from corral.models.architecture import ModelArchitecture
 from corral.models.demo import MARK, NAME
 from corral.models.fields import Fields
 from corral.models.ggml_types import FILE_TYPES
-from corral.models.gguf import Header, Metadata, Scalar, Skipped, Tensor, read_header
+from corral.models.gguf import Header, Metadata, Scalar, Skipped, read_header
 from corral.models.gguf_architecture import architecture_from_gguf
 from corral.models.shards import require, shard_names, without_shard
 from corral.models.values import ModelFacts
@@ -56,7 +56,7 @@ def gguf_facts(headers: Sequence[Header], path: Path, files: tuple[tuple[str, in
         format="gguf",
         files=files,
         architecture=architecture,
-        quantization=_quantization(headers[0], tensors),
+        quantization=quantization_of(headers),
         weights_bytes=sum(sizes.values()),
         parameters=sum(tensor.elements for tensor in tensors),
         **_shape(headers[0], architecture, str(path)),
@@ -118,14 +118,15 @@ def _numbers(values: tuple[Scalar, ...]) -> list[int]:
     return [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
 
 
-def _quantization(header: Header, tensors: Sequence[Tensor]) -> str:
+def quantization_of(headers: Sequence[Header]) -> str:
     """The file's own word for it, else the type that most bytes have."""
-    file_type = header.metadata.get("general.file_type")
+    file_type = headers[0].metadata.get("general.file_type")
     if isinstance(file_type, int) and file_type in FILE_TYPES:
         return FILE_TYPES[file_type]
     by_type: Counter[str] = Counter()
-    for tensor in tensors:
-        by_type[tensor.type.name] += tensor.bytes
+    for header in headers:
+        for tensor in header.tensors:
+            by_type[tensor.type.name] += tensor.bytes
     return by_type.most_common(1)[0][0] if by_type else "unknown"
 
 

@@ -82,6 +82,8 @@ def _feed_forward(fields: Fields, family: Family, *, sparse: bool) -> FeedForwar
 def _nemotron_h(fields: Fields, family: Family, kinds: tuple[Kind, ...]) -> tuple[Block, ...]:
     """Nemotron-H: each layer either mixes tokens or works on each of them, behind one norm."""
     words = layer_words(fields) or list(fields.words("layer_types", len(kinds)) or ())
+    if len(words) != len(kinds):
+        raise fields.refused("hybrid_override_pattern", f"names {len(words)} of {len(kinds)} layers")
     made: dict[str, Block] = {}
     for word, kind in zip(words, kinds, strict=True):
         if word in made:
