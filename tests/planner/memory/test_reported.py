@@ -1,5 +1,9 @@
 """What the planner predicts is what the real engines report: from the record, and from engines started here."""
 
+import runpy
+import sys
+from pathlib import Path
+
 import pytest
 
 from corral.engines.llamacpp.versions import build
@@ -16,6 +20,7 @@ from planner.memory.asking import (
 )
 from planner.memory.engine_cases import LLAMACPP, LLAMACPP_LARGE, LLAMACPP_SPLIT, VLLM, VLLM_STARTED
 
+ROOT = Path(__file__).parents[3]
 EVERY_LLAMACPP = (*LLAMACPP, *LLAMACPP_LARGE)
 
 
@@ -70,6 +75,12 @@ def test_llama_cpp_took_what_was_predicted_on_each_device(case):
 @named(VLLM)
 def test_vllm_took_what_was_predicted(case):
     holds_vllm(case, recorded()["vllm"][case.name])
+
+
+def test_the_documentation_shows_what_the_benchmark_prints(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["memory.py"])
+    runpy.run_path(str(ROOT / "benchmarks" / "memory.py"), run_name="__main__")
+    assert capsys.readouterr().out in (ROOT / "docs" / "memory.md").read_text()
 
 
 @pytest.mark.slow
