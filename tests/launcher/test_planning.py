@@ -119,10 +119,12 @@ def test_vllm_s_cache_on_a_cpu_is_what_the_ranks_were_planned_with():
             "quantization": "bfloat16",
             "parameters": count,
             "weights_bytes": 2 * count,
+            "anatomy": known,
         }
     )
     asked = request(engine="vllm", context=4096)
-    planned = place(asked, model, {"a": FACTS}, "small-1", known)
+    planned = place(asked, model, {"a": FACTS}, "small-1")
     # 19 blocks of 128 tokens hold a window and one batch of 2,048, and vLLM keeps one to itself.
     assert planned.kv_bytes == (4 * 19 + 1) * 128 * 2 * 4 * 128 * 2 * 16
-    assert place(asked, model, {"a": FACTS}, "small-1").kv_bytes is None
+    unknown = model.model_copy(update={"anatomy": None})
+    assert place(asked, unknown, {"a": FACTS}, "small-1").kv_bytes is None

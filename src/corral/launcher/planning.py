@@ -9,7 +9,6 @@ from corral.engines.base import Engine, ExistingEnvironment, Placement
 from corral.engines.registry import engine_named
 from corral.errors import BadInput, DoesNotFit
 from corral.launcher.node import NodeFacts
-from corral.models.architecture import ModelArchitecture
 from corral.models.values import ModelFacts
 from corral.planner.layout import choose, parse_layout
 from corral.planner.values import Accelerator, Choice, NodeResources
@@ -26,17 +25,8 @@ def engine_for(request: DeploymentRequest, model_format: str) -> Engine:
     return engine_named(request.engine or ("llamacpp" if model_format == "gguf" else "vllm"))
 
 
-def place(
-    request: DeploymentRequest,
-    model: ModelFacts,
-    facts: Mapping[str, NodeFacts],
-    identity: str,
-    architecture: ModelArchitecture | None = None,
-) -> Placement:
-    """Choose seats and check them against the engine; DoesNotFit and BadInput say what would do.
-
-    With the model's `architecture` memory is counted layer by layer; without it from the facts alone.
-    """
+def place(request: DeploymentRequest, model: ModelFacts, facts: Mapping[str, NodeFacts], identity: str) -> Placement:
+    """Choose seats and check them against the engine; DoesNotFit and BadInput say what would do."""
     engine = engine_for(request, model.format)
     context = request.context or min(model.context, DEFAULT_CONTEXT)
     if context > model.context:
@@ -57,7 +47,6 @@ def place(
         context=context,
         concurrency=request.concurrency,
         dtype=request.dtype,
-        architecture=architecture,
     )
     placement = Placement(
         deployment=identity,
@@ -70,7 +59,7 @@ def place(
         concurrency=request.concurrency,
         dtype=request.dtype,
         layers=chosen.layers,
-        kv_bytes=_cache_bytes(engine.name, accelerator, chosen) if architecture else None,
+        kv_bytes=_cache_bytes(engine.name, accelerator, chosen) if model.anatomy else None,
         threads=request.threads,
         variant=request.variant,
     )

@@ -1,6 +1,5 @@
 """All that comes before the first rank starts: nodes, model, plan, environments, files, commands; starts no rank."""
 
-import asyncio
 import re
 import secrets
 from collections.abc import Mapping
@@ -15,7 +14,6 @@ from corral.launcher.modelsource import obtain
 from corral.launcher.node import CACHE, Node, NodeFacts, RankRecord
 from corral.launcher.planning import engine_for, existing_environments, place
 from corral.launcher.race import together
-from corral.models.anatomy import read_architecture
 from corral.store.values import DeploymentRequest
 
 
@@ -34,8 +32,7 @@ async def prepare(request: DeploymentRequest, nodes: Mapping[str, Node], report:
     facts = await look(nodes, report)
     model = await obtain(request, cache_here(nodes, facts), report)
     identity = identity_of(request.name, secrets.token_hex(4))
-    architecture = await asyncio.to_thread(read_architecture, model)
-    placement = place(request, model, facts, identity, architecture)
+    placement = place(request, model, facts, identity)
     engine = engine_for(request, model.format)
     report("plan", f"{engine.name}, {placement.layout} on {', '.join(placement.nodes)}", fraction=1.0)
     named = existing_environments(request, engine.name)

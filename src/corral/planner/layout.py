@@ -11,7 +11,6 @@ from typing import Final
 
 from corral.engines.base import Layout, Seat
 from corral.errors import BadInput, DoesNotFit
-from corral.models.architecture import ModelArchitecture
 from corral.models.values import ModelFacts
 from corral.planner.memory.demand import demand_memory
 from corral.planner.memory.facts import usable
@@ -46,13 +45,12 @@ def choose(
     context: int,
     concurrency: int,
     dtype: str | None = None,
-    architecture: ModelArchitecture | None = None,
 ) -> Choice:
     """Seats for the wanted layout, or for the first that fits.
 
     `context` is in tokens, `concurrency` in requests that each may fill it. DoesNotFit says by how much it does not,
-    and what would fit; BadInput refuses a layout that the model's heads or layers do not allow. With the model's
-    `architecture` memory is counted layer by layer, else from the facts alone.
+    and what would fit; BadInput refuses a layout that the model's heads or layers do not allow. Where the
+    model's anatomy is known memory is counted layer by layer, else from the facts alone.
     """
     if not nodes:
         raise BadInput("The cluster has no nodes.", "Add one to the cluster file, or leave the file out.")
@@ -60,7 +58,6 @@ def choose(
         require_divisible(model, layout)
     demand = Demand(
         model=model,
-        architecture=architecture,
         nodes=tuple(nodes),
         engine=engine,
         layout=layout,
@@ -99,7 +96,7 @@ def _shares(
     """Ways to share out the layers: evenly, and where nodes differ by what each can hold."""
     yield ()
     stages = _stage_nodes(layout, seats, nodes)
-    if demand.architecture is None or len({stage.device_memory for stage in stages}) == 1:
+    if demand.model.anatomy is None or len({stage.device_memory for stage in stages}) == 1:
         return
     memory = demand_memory(demand, layout, stages)[:: layout.tp]
     rooms = [

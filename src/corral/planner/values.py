@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 from corral.engines.base import Layout, Seat
-from corral.models.architecture import ModelArchitecture
 from corral.models.values import ModelFacts
 from corral.values import Value
 
@@ -75,7 +74,6 @@ class Demand(Value):
     """A model that is to fit on nodes, and what is wanted of it."""
 
     model: ModelFacts
-    architecture: ModelArchitecture | None = None  # None: not known; memory is then counted from the facts alone
     nodes: tuple[NodeResources, ...]
     engine: str  # an engine's name: "vllm", "llamacpp"
     layout: Layout | None = None  # None: any

@@ -23,6 +23,7 @@ class Kind:
 
     block: Block
     hidden: int
+    counts: Parameters  # all of it
     split: Parameters  # divided evenly
     whole: Parameters  # held by every rank: norms, routers, the compressing projections of latent attention
     kv: int  # key and value projections: divided by whole KV heads, never below one a rank
@@ -88,7 +89,8 @@ def _read(model: ModelArchitecture) -> Anatomy:
 
 
 def _kind(block: Block, hidden: int) -> Kind:
-    counts: dict[TensorClass, int] = dict(block_parameters(block, hidden))
+    every = block_parameters(block, hidden)
+    counts: dict[TensorClass, int] = dict(every)
     routed = counts.pop("experts", 0)
     whole: dict[TensorClass, int] = {name: counts.pop(name) for name in _WHOLE if name in counts}
     kv, kv_heads = 0, 1
@@ -108,7 +110,15 @@ def _kind(block: Block, hidden: int) -> Kind:
             pass
     experts = block.feed_forward.experts if isinstance(block.feed_forward, Experts) else 1
     return Kind(
-        block=block, hidden=hidden, split=counts, whole=whole, kv=kv, kv_heads=kv_heads, routed=routed, experts=experts
+        block=block,
+        hidden=hidden,
+        counts=every,
+        split=counts,
+        whole=whole,
+        kv=kv,
+        kv_heads=kv_heads,
+        routed=routed,
+        experts=experts,
     )
 
 

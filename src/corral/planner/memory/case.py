@@ -1,12 +1,13 @@
 """One question to the memory model: what runs where, for whom; knows no answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 
 from corral.catalog.devices import DeviceSpec
 from corral.models.architecture import ModelArchitecture
 from corral.models.parameters import TensorClass
+from corral.models.weights import WeightsByClass
 from corral.planner.memory.engines import Family, default_batch, family_of
 from corral.planner.memory.shares import stage_layers
 from corral.planner.speed.values import Split
@@ -17,8 +18,8 @@ class MemoryCase:
     """A model on a layout, with what is asked of it. Ranks are tp x pp x dp.
 
     `split.ep` says over how many ranks whole experts are shared out. `concurrency` counts requests over all replicas,
-    each of which may fill `context` tokens. `weights_by_class` are bytes of the whole model's tensors as its files'
-    headers give them; without them the format's nominal bits count.
+    each of which may fill `context` tokens. `weights_by_class` are bytes of the model's tensors as its files'
+    headers give them, of the whole or layer by layer; without them the format's nominal bits count.
     """
 
     model: ModelArchitecture
@@ -29,7 +30,7 @@ class MemoryCase:
     context: int
     concurrency: int
     kv: str = "auto"
-    weights_by_class: Mapping[TensorClass, int] = field(default_factory=dict[TensorClass, int])
+    weights_by_class: Mapping[TensorClass, int] | WeightsByClass | None = None
     layers: tuple[int, ...] = ()  # of each stage; (): even
     batch: int = 0  # tokens of the engine's largest batch; 0: its default
     block: int = 0  # tokens of a cache block; 0: the engine's default

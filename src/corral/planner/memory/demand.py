@@ -1,14 +1,14 @@
 """What each rank of a demand takes: from the model's architecture where it is known, else from its facts alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from corral.catalog.devices import DeviceSpec
 from corral.engines.base import Layout
 from corral.errors import BadInput
-from corral.models.architecture import ModelArchitecture
 from corral.models.parameters import TensorClass, parameters
 from corral.models.values import ModelFacts
+from corral.models.weights import WeightsByClass
 from corral.planner.formats import weight_format
 from corral.planner.memory.facts import facts_memory
 from corral.planner.memory.rank import rank_memory
@@ -24,8 +24,8 @@ def demand_memory(
     demand: Demand, layout: Layout, nodes: Sequence[NodeResources], layers: Sequence[int] = ()
 ) -> tuple[RankMemory, ...]:
     """What each rank takes in bytes, in rank order. `nodes` are those of each stage; `layers` else even."""
-    model, known = demand.model, demand.architecture
-    stored = stored_bytes(known, model) if known else None
+    model, known = demand.model, demand.model.anatomy
+    stored = stored_bytes(model)
     if known is None or stored is None:
         return facts_memory(
             model,
@@ -43,7 +43,7 @@ def demand_memory(
         engine=demand.engine,
         device=[device_of(node) for node in nodes],
         weights=weights or model.quantization,
-        weights_by_class={} if _converted(demand) else stored,
+        weights_by_class=None if _converted(demand) else stored,
         kv=_CACHE.get(demand.dtype or "", "auto"),
         context=demand.context,
         concurrency=demand.concurrency,
@@ -69,18 +69,22 @@ def device_of(node: NodeResources) -> DeviceSpec:
     )
 
 
-def stored_bytes(model: ModelArchitecture, facts: ModelFacts) -> dict[TensorClass, int] | None:
-    """Bytes of the file's tensors by class: embedding and head as read, the rest shared out as its format does.
+def stored_bytes(facts: ModelFacts) -> Mapping[TensorClass, int] | WeightsByClass | None:
+    """Bytes of the file's tensors: as read by class and layer, else shared out as its format does.
 
     None when the file is of another model than the architecture describes, or of a format that is not known.
     """
-    counts = dict(parameters(model))
+    if facts.anatomy is None:
+        return None
+    counts = dict(parameters(facts.anatomy))
     if abs(sum(counts.values()) - facts.parameters) > _TRUSTED * facts.parameters:
         return None
     try:
         nominal = weight_format(facts.quantization, gguf=facts.format == "gguf")
     except BadInput:
         return None
+    if facts.weights is not None:
+        return facts.weights
     read: dict[TensorClass, int] = {"embedding": facts.embedding_bytes, "head": facts.head_bytes}
     read = {tensor: size for tensor, size in read.items() if size and tensor in counts}
     rest: dict[TensorClass, float] = {

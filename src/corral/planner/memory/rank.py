@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from corral.catalog.devices import DeviceSpec
 from corral.models.architecture import Attention, LatentAttention, ModelArchitecture
 from corral.models.parameters import TensorClass
+from corral.models.weights import WeightsByClass
 from corral.planner.formats import kv_format, weight_format
 from corral.planner.memory.anatomy import Anatomy, anatomy_of
 from corral.planner.memory.blocks import Pool, Terms, pool
 from corral.planner.memory.case import MemoryCase
 from corral.planner.memory.cells import Slots, cell_bytes, stage_cells
 from corral.planner.memory.runtime import Load, runtime
-from corral.planner.memory.weights import Holding, stage_weights
+from corral.planner.memory.weights import Holding, stage_weights, stock_of
 from corral.planner.speed.values import Split
 from corral.planner.values import RankMemory
 
@@ -24,7 +25,7 @@ def rank_memory(
     engine: str,
     device: DeviceSpec | Sequence[DeviceSpec],
     weights: str,
-    weights_by_class: Mapping[TensorClass, int] | None = None,
+    weights_by_class: Mapping[TensorClass, int] | WeightsByClass | None = None,
     kv: str = "auto",
     context: int,
     concurrency: int,
@@ -45,7 +46,7 @@ def rank_memory(
         engine=engine,
         devices=(device,) * split.pp if isinstance(device, DeviceSpec) else tuple(device),
         weights=weights,
-        weights_by_class=weights_by_class or {},
+        weights_by_class=weights_by_class,
         kv=kv,
         context=context,
         concurrency=concurrency,
@@ -73,13 +74,13 @@ def stage_memory(case: MemoryCase) -> tuple[RankMemory, ...]:
         cells=_mask_cells(case, anatomy) if family == "llamacpp" else 0,
     )
     caches = _blocks(case) if family == "vllm" else _cells(case, anatomy)
-    known = tuple(case.weights_by_class.items())
+    stock = stock_of(case.weights_by_class) if case.weights_by_class else None
     stages: list[RankMemory] = []
     for stage, (device, cache) in enumerate(zip(case.devices, caches, strict=True)):
         discrete = device.kind != "cpu" and not device.unified
         llamacpp = family == "llamacpp"
         holding = Holding(llamacpp=llamacpp, host_embedding=llamacpp and discrete, draft=case.draft)
-        held = stage_weights(anatomy, layers, case.split.tp, case.split.ep, holding, case.weights, known)[stage]
+        held = stage_weights(anatomy, layers, case.split.tp, case.split.ep, holding, case.weights, stock)[stage]
         beside = runtime(family, anatomy, load, device, first=stage == 0, last=stage == case.split.pp - 1)
         stages.append(
             RankMemory(

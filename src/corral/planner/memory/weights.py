@@ -1,5 +1,6 @@
 """Bytes of weights by rank and tensor class on a layout; knows no cache, no context and no node."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,11 +9,13 @@ from typing import Final, TypeAlias
 
 from corral.models.architecture import Experts
 from corral.models.parameters import TensorClass
-from corral.planner.formats import WeightFormat, weight_format
+from corral.models.weights import WeightsByClass
+from corral.planner.formats import weight_format
 from corral.planner.memory.anatomy import Anatomy, Kind, stage_counts
 
 # vLLM pads the vocabulary so that it splits evenly (model_executor/layers/vocab_parallel_embedding.py).
 VOCABULARY_PADDING: Final = 64
+_KEPT: Final = 64  # sets of headers
 ByClass: TypeAlias = Mapping[TensorClass, int]
 
 
@@ -34,14 +37,44 @@ class StageWeights:
     host: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Stock:
+    """Bytes of a model's tensors as its files' headers state them: by class, and by layer where that is known."""
+
+    by_class: ByClass
+    layers: tuple[ByClass, ...] = ()
+
+
+_known: dict[int, tuple[object, Stock]] = {}
+
+
+def stock_of(stored: Mapping[TensorClass, int] | WeightsByClass) -> Stock | None:
+    """The stock of what was read; the same object for the same headers. None when nothing was read."""
+    if not stored:
+        return None
+    found = _known.get(id(stored))
+    if found is None:
+        while len(_known) >= _KEPT:
+            del _known[next(iter(_known))]
+        # What was read is kept beside it, so that its id is not given to another while it stands here.
+        found = _known[id(stored)] = (stored, _stock(stored))
+    return found[1]
+
+
+def _stock(stored: Mapping[TensorClass, int] | WeightsByClass) -> Stock:
+    if not isinstance(stored, WeightsByClass):
+        return Stock(by_class=stored)
+    classes: dict[TensorClass, None] = {kind: None for part in (*stored.layers, stored.outside) for kind in part}
+    return Stock(by_class={kind: stored.of(kind) for kind in classes}, layers=stored.layers)
+
+
 @lru_cache(maxsize=128)
-def bytes_each(
-    anatomy: Anatomy, name: str, *, gguf: bool, known: tuple[tuple[TensorClass, int], ...]
-) -> Mapping[TensorClass, float]:
-    """Bytes of one parameter by class: of the file where its bytes by class are `known`, else the format's nominal."""
-    chosen: WeightFormat = weight_format(name, gguf=gguf)
-    prices: dict[TensorClass, float] = {tensor: bits / 8 for tensor, bits in chosen.by_class.items()}
-    for tensor, count in known:
+def bytes_each(anatomy: Anatomy, name: str, *, gguf: bool, stock: Stock | None) -> Mapping[TensorClass, float]:
+    """Bytes of one parameter by class: of the files where their headers were read, else the format's nominal."""
+    prices: dict[TensorClass, float] = {
+        tensor: bits / 8 for tensor, bits in weight_format(name, gguf=gguf).by_class.items()
+    }
+    for tensor, count in stock.by_class.items() if stock else ():
         if anatomy.totals.get(tensor) and count:
             prices[tensor] = count / anatomy.totals[tensor]
     if anatomy.model.tied:  # one matrix serves as both
@@ -57,27 +90,46 @@ def stage_weights(
     ep: int,
     holding: Holding,
     name: str,
-    known: tuple[tuple[TensorClass, int], ...],
+    stock: Stock | None,
 ) -> tuple[StageWeights, ...]:
     """Weights of one rank of each stage. `layers` are those of each stage, in order."""
-    price = bytes_each(anatomy, name, gguf=holding.llamacpp, known=known)
+    price = bytes_each(anatomy, name, gguf=holding.llamacpp, stock=stock)
     padded = name.lower() == "mxfp4" and not holding.llamacpp
     per_kind = tuple(rank_parameters(kind, tp, ep, padded=padded) for kind in anatomy.kinds)
-    last = len(layers) - 1
+    last, start = len(layers) - 1, 0
     stages: list[StageWeights] = []
     for stage, counts in enumerate(stage_counts(anatomy, layers)):
+        here = _stage_prices(anatomy, counts, stock, start, layers[stage])
+        start += layers[stage]
         held: dict[TensorClass, float] = {}
         for index, count in counts.items():
             for tensor, value in per_kind[index].items():
-                held[tensor] = held.get(tensor, 0.0) + value * count
-        host = _ends(held, anatomy, tp, holding, first=stage == 0, last=stage == last)
+                held[tensor] = held.get(tensor, 0.0) + value * count * here.get(tensor, price[tensor])
+        beside, host = _ends(anatomy, tp, holding, first=stage == 0, last=stage == last)
         if holding.draft and stage == last:
-            held["draft"] = _draft(anatomy, tp, ep)
+            beside["draft"] = _draft(anatomy, tp, ep)
         if holding.vision and anatomy.vision and not holding.llamacpp:
-            held["vision"] = anatomy.vision / tp
-        by_class: ByClass = {tensor: ceil(value * price[tensor]) for tensor, value in held.items() if value}
+            beside["vision"] = anatomy.vision / tp
+        for tensor, value in beside.items():
+            held[tensor] = held.get(tensor, 0.0) + value * price[tensor]
+        by_class: ByClass = {tensor: ceil(value) for tensor, value in held.items() if value}
         stages.append(StageWeights(by_class=by_class, host=ceil(host * price["embedding"])))
     return tuple(stages)
+
+
+def _stage_prices(
+    anatomy: Anatomy, counts: Mapping[int, int], stock: Stock | None, start: int, count: int
+) -> Mapping[TensorClass, float]:
+    """Bytes of one parameter in these very layers: mixes of formats keep some layers wider than others."""
+    if stock is None or len(stock.layers) != anatomy.model.layers:
+        return {}
+    size, held = Counter[TensorClass](), Counter[TensorClass]()
+    for layer in stock.layers[start : start + count]:
+        size.update(layer)
+    for index, times in counts.items():
+        for tensor, value in anatomy.kinds[index].counts.items():
+            held[tensor] += value * times
+    return {tensor: size[tensor] / value for tensor, value in held.items() if size[tensor]}
 
 
 def rank_parameters(kind: Kind, tp: int, ep: int, *, padded: bool = False) -> Mapping[TensorClass, float]:
@@ -114,10 +166,11 @@ def heads_share(heads: int, tp: int) -> float:
 
 
 def _ends(
-    held: dict[TensorClass, float], anatomy: Anatomy, tp: int, holding: Holding, *, first: bool, last: bool
-) -> float:
-    """Add embedding, head and what else is outside layers; give the parameters that lie in the node's memory."""
+    anatomy: Anatomy, tp: int, holding: Holding, *, first: bool, last: bool
+) -> tuple[dict[TensorClass, float], float]:
+    """Parameters of embedding, head and what else is outside layers; and those that lie in the node's memory."""
     padding = 1.0 if holding.llamacpp else _padded(anatomy.model.vocabulary) / anatomy.model.vocabulary
+    held: dict[TensorClass, float] = {}
     host = 0.0
     for tensor, value in anatomy.outside.items():
         if last if tensor == "norm" else first:
@@ -127,12 +180,10 @@ def _ends(
             host = anatomy.embedding
         else:
             held["embedding"] = held.get("embedding", 0.0) + anatomy.embedding * padding / tp
-    if last:
-        # A tied head is the embedding itself where both are in one memory.
-        shared = anatomy.model.tied and first and not holding.host_embedding
-        if not shared:
-            held["head"] = held.get("head", 0.0) + anatomy.head * padding / tp
-    return host
+    # A tied head is the embedding itself where both are in one memory.
+    if last and not (anatomy.model.tied and first and not holding.host_embedding):
+        held["head"] = anatomy.head * padding / tp
+    return held, host
 
 
 def _draft(anatomy: Anatomy, tp: int, ep: int) -> float:
