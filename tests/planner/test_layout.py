@@ -6,7 +6,7 @@ from corral.engines.base import Layout, Seat
 from corral.errors import BadInput, DoesNotFit, ExitCode
 from corral.models.values import ModelFacts
 from corral.planner.layout import choose, parse_layout
-from corral.planner.memory.facts import usable
+from corral.planner.memory.demand import node_room
 from corral.units import GIB
 from planner.made import model, node
 
@@ -79,23 +79,23 @@ def test_what_does_not_fit_says_by_how_much_and_what_would():
     assert raised.value.code == ExitCode.NO
     assert raised.value.cause == (
         "big-32b does not fit: on one device it needs 126.5 GiB on n1 (weights 60.0 GiB, KV cache 64.0 GiB, engine"
-        " 2.5 GiB), where 72.0 GiB can be used: 54.5 GiB too little."
+        " 2.5 GiB), where 70.9 GiB can be used: 55.6 GiB too little."
     )
     assert raised.value.remedy == (
-        "It would fit with --concurrency 1, or with --context 4864, or with 1 more node like n1, or with a model of"
-        " about 5.5 GiB of weights instead of 60.0 GiB."
+        "It would fit with --concurrency 1, or with --context 4096, or with 1 more node like n1, or with a model of"
+        " about 4.4 GiB of weights instead of 60.0 GiB."
     )
     assert chosen(model(), [node(gib=80)], context=32768, concurrency=1)
-    assert chosen(model(), [node(gib=80)], context=4864, concurrency=8)
+    assert chosen(model(), [node(gib=80)], context=4096, concurrency=8)
     assert chosen(model(), [node("n1", gib=80), node("n2", gib=80)], context=32768, concurrency=8)
     with pytest.raises(DoesNotFit):
-        chosen(model(), [node(gib=80)], context=4864 + 256, concurrency=8)
+        chosen(model(), [node(gib=80)], context=4096 + 256, concurrency=8)
 
 
 def test_the_smaller_model_that_is_named_fits():
-    with pytest.raises(DoesNotFit, match=r"about 22\.3 GiB of weights instead of 60\.0 GiB"):
+    with pytest.raises(DoesNotFit, match=r"about 21\.9 GiB of weights instead of 60\.0 GiB"):
         chosen(model(), [node(gib=32)], context=4096, concurrency=4)
-    smaller = model(weights_bytes=int(22.2 * GIB), parameters=10 * GIB)
+    smaller = model(weights_bytes=int(21.8 * GIB), parameters=10 * GIB)
     assert chosen(smaller, [node(gib=32)], context=4096, concurrency=4)
 
 
@@ -138,6 +138,6 @@ def test_whatever_is_chosen_has_a_device_for_each_rank_and_fits_there(nodes, eng
         assert len(found.seats) == len(set(found.seats)) == found.layout.ranks == len(found.memory)
         for seat, rank in zip(found.seats, found.memory, strict=True):
             assert seat.devices[0] < by_name[seat.node].devices
-            assert rank.total <= usable(by_name[seat.node].device_memory, engine, "cuda")
+            assert rank.total <= node_room(by_name[seat.node], engine)
         return
     assert refusal.remedy.startswith("It would fit with ")

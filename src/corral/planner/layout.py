@@ -12,8 +12,7 @@ from typing import Final
 from corral.engines.base import Layout, Seat
 from corral.errors import BadInput, DoesNotFit
 from corral.models.values import ModelFacts
-from corral.planner.memory.demand import demand_memory
-from corral.planner.memory.facts import usable
+from corral.planner.memory.demand import demand_memory, node_room
 from corral.planner.memory.shares import proportional_layers
 from corral.planner.remedies import remedy
 from corral.planner.seating import Shortage, seats_for, shortage
@@ -99,10 +98,7 @@ def _shares(
     if demand.model.anatomy is None or len({stage.device_memory for stage in stages}) == 1:
         return
     memory = demand_memory(demand, layout, stages)[:: layout.tp]
-    rooms = [
-        usable(stage.device_memory, demand.engine, stage.accelerator) - rank.overhead
-        for stage, rank in zip(stages, memory, strict=True)
-    ]
+    rooms = [node_room(stage, demand.engine) - rank.overhead for stage, rank in zip(stages, memory, strict=True)]
     if min(rooms) > 0:
         yield proportional_layers(demand.model.layers, rooms)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from corral.engines.base import Layout, Seat
-from corral.planner.memory.facts import usable
+from corral.planner.memory.demand import node_room
 from corral.planner.values import NodeResources, RankMemory
 
 
@@ -58,7 +58,7 @@ def shortage(
             node=name,
             needed=_sum(ranks),
             ranks=len(ranks),
-            available=usable(by_name[name].device_memory, engine, by_name[name].accelerator),
+            available=node_room(by_name[name], engine),
         )
         for (name, _), ranks in held.items()
     ]

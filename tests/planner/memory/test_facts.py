@@ -3,10 +3,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corral.engines.base import Layout
-from corral.planner.memory.facts import facts_memory, kv_share, usable
+from corral.planner.memory.demand import node_room
+from corral.planner.memory.facts import facts_memory, kv_share
 from corral.planner.memory.shares import stage_layers
 from corral.units import GIB
-from planner.made import model
+from planner.made import model, node
 
 ENGINES = st.sampled_from(["vllm", "llamacpp"])
 ACCELERATORS = st.sampled_from(["cuda", "rocm", "metal", "cpu"])
@@ -100,6 +101,8 @@ def test_the_number_format_of_the_cache():
 
 
 def test_a_device_is_never_planned_full():
-    assert usable(100, "vllm", "cuda") == 90
-    assert usable(100, "llamacpp", "cuda") == 95
-    assert usable(100, "vllm", "cpu") == 100
+    assert node_room(node(gib=100), "vllm") == pytest.approx(0.9 * 0.985 * 100 * GIB, abs=1)
+    assert node_room(node(gib=100), "llamacpp") == pytest.approx(0.97 * 0.985 * 100 * GIB, abs=1)
+    shared = node(gib=100).model_copy(update={"unified": True})
+    assert node_room(shared, "vllm") == 90 * GIB
+    assert node_room(node(gib=100, accelerator="cpu"), "vllm") == 100 * GIB

@@ -236,10 +236,11 @@ def test_the_embedding_lies_in_the_node_s_memory_where_llama_cpp_has_a_card_of_i
 
 def test_an_engine_plans_with_a_share_of_a_device_and_never_with_more_than_is_usable():
     card = device(100)
-    assert room(card, "vllm") == 90 * GIB
-    assert room(card, "vllm", 0.5) == 50 * GIB
-    assert room(card, "llamacpp") == 97 * GIB
-    assert room(card.model_copy(update={"usable": 60 * GIB}), "vllm") == 60 * GIB
+    assert room(card, "vllm") == pytest.approx(90 * 0.985 * GIB, abs=1)
+    assert room(card, "vllm", 0.5) == pytest.approx(50 * 0.985 * GIB, abs=1)
+    assert room(card, "llamacpp") == pytest.approx(97 * 0.985 * GIB, abs=1)
+    shared = device(100, unified=True).model_copy(update={"usable": 60 * GIB})
+    assert room(shared, "vllm") == 54 * GIB
     assert room(device(100, "cpu"), "vllm") == 100 * GIB
 
 

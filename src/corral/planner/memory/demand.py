@@ -10,6 +10,7 @@ from corral.models.parameters import TensorClass, parameters
 from corral.models.values import ModelFacts
 from corral.models.weights import WeightsByClass
 from corral.planner.formats import weight_format
+from corral.planner.memory.engines import room
 from corral.planner.memory.facts import facts_memory
 from corral.planner.memory.rank import rank_memory
 from corral.planner.speed.values import Split
@@ -49,6 +50,11 @@ def demand_memory(
         concurrency=demand.concurrency,
         layers=layers,
     )
+
+
+def node_room(node: NodeResources, engine: str) -> int:
+    """Bytes of one of the node's devices that an engine may fill."""
+    return room(device_of(node), engine)
 
 
 def device_of(node: NodeResources) -> DeviceSpec:

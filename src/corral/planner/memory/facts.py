@@ -22,9 +22,6 @@ _OVERHEAD: Final = {
     ("llamacpp", "cpu"): (256 * MIB, 128 * MIB),
     ("llamacpp", "device"): (768 * MIB, 0),
 }
-# The share of a device's memory that an engine may plan with: vLLM's default --gpu-memory-utilization, and what
-# llama.cpp's allocations reach before the driver refuses.
-_USABLE: Final = {"vllm": 0.9, "llamacpp": 0.95}
 
 
 def facts_memory(
@@ -51,11 +48,6 @@ def facts_memory(
             for rank in range(layout.tp)
         ]
     return tuple(ranks)
-
-
-def usable(memory: int, engine: str, accelerator: Accelerator) -> int:
-    """Of a device's memory, the bytes that an engine may plan with; on a CPU all that is available."""
-    return memory if accelerator == "cpu" else int(memory * _USABLE[engine])
 
 
 def kv_share(model: ModelFacts, layout: Layout) -> int:
