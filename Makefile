@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-start bench-memory lock clean
+.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-start bench-memory bench-plan claims lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,12 @@ fit: $(VENV)/.dev ## Fit the speed model's coefficients on measured/ anew, judge
 
 judge: $(VENV)/.dev ## Print the leave-one-source-out errors of the speed model (ARGS='--by device')
 	$(BIN)/python tools/fit.py --judge-only $(ARGS)
+
+bench-plan: $(VENV)/.dev ## How long planning takes: every layout of a model on 16 nodes of 8 devices
+	$(BIN)/python benchmarks/plan.py $(ARGS)
+
+claims: $(VENV)/.installed ## Write docs/claims.md: what the source documents claim, beside what Corral computes
+	$(BIN)/corral claims --output docs/claims.md
 
 lock: ## Pin all dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
