@@ -85,6 +85,74 @@ def up(
 
 
 @app.command()
+def plan(
+    *,
+    model: Annotated[str, typer.Argument(help="A catalog id, a Hub id, a config.json, a folder or a GGUF file.")],
+    cluster: ClusterFile = None,
+    context: Annotated[int, typer.Option(help="Tokens of one request, prompt and answer together.", min=0)] = 0,
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.", min=1)] = 1,
+    prompt: Annotated[int, typer.Option(help="Tokens of a request's prompt.", min=0)] = 0,
+    output: Annotated[int, typer.Option(help="Tokens of its answer.", min=0)] = 0,
+    cached: Annotated[int, typer.Option(help="Of the prompt, tokens that the prefix cache answers.", min=0)] = 0,
+    engine: Annotated[str, typer.Option(help="Such as vllm, llamacpp, sglang; default: the best that up starts.")] = "",
+    quant: Annotated[str, typer.Option(help="Weight format, such as fp8, awq-int4, q4_k_m; default: the best.")] = "",
+    kv: Annotated[str, typer.Option(help="Cache format, such as fp8 or q8_0.")] = "auto",
+    layout: Annotated[str, typer.Option(help="Such as tp4xpp2, tp2xdp4, tp8xep8; default: the best.")] = "",
+    target: Annotated[str, typer.Option(help="speed (of one stream), throughput, context or watts.")] = "speed",
+    power_limit: Annotated[float, typer.Option(help="Watts that each device may draw.", min=0)] = 0.0,
+    price: Annotated[str, typer.Option(help='Of a kWh, such as "0.18 USD"; default: the cluster file\'s.')] = "",
+    without: Annotated[list[str] | None, typer.Option(help="A node to leave out; may be repeated.")] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(help="Another cluster file or model, side by side; may be repeated.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many ways to show.", min=1)] = 6,
+    why: Annotated[bool, typer.Option("--why", help="Say where the time goes, and what would change it.")] = False,
+    svg: Annotated[str, typer.Option(help="Draw nodes, links and ranks into this file.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say what fits, split how, how fast, at how many watts."""
+    from corral.cli.plan.run import Asking, run_plan
+
+    run_plan(
+        Asking(
+            model=model,
+            cluster=cluster,
+            context=context,
+            concurrency=concurrency,
+            prompt=prompt,
+            output=output,
+            cached=cached,
+            engine=engine,
+            quant=quant,
+            kv=kv,
+            layout=layout,
+            target=target,
+            power_limit=power_limit,
+            price=price,
+            without=tuple(without or ()),
+            compare=tuple(compare or ()),
+            top=top,
+            why=why,
+            svg=svg,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def claims(
+    *,
+    document: Annotated[str, typer.Argument(help="The number of a source document, such as 001; default: all.")] = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="The file to write.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Set what the source documents claim beside what Corral computes."""
+    from corral.cli.claims import run_claims
+
+    run_claims(document, output, as_json=as_json)
+
+
+@app.command()
 def down(
     *,
     names: Annotated[list[str] | None, typer.Argument(help="Deployments; default: all.")] = None,
