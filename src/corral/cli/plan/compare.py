@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from corral.cli.plan.words import duration, money, number, tokens, watts
+from corral.cli.plan.words import duration, money, number, print_table, tokens, watts
 from corral.planner.plan import Plan
 from corral.planner.search.engines import title
 
@@ -14,11 +14,11 @@ def show_compared(plans: Sequence[Plan], out: Console) -> None:
     """Print a table of the best of each plan; one that has none says so."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("model", "cluster", "best", "weights"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     many = any(plan.workload.concurrency > 1 for plan in plans)
-    columns = ("one stream", "range", *(("all streams",) if many else ()), "first token", "context", "power", "a month")
+    columns = ("tok/s", "range", *(("all",) if many else ()), "first token", "context", "power", "a month")
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     fastest = max((plan.candidates[0].speed.decode.value for plan in plans if plan.candidates), default=0.0)
     for plan in plans:
         if not plan.candidates:
@@ -39,4 +39,4 @@ def show_compared(plans: Sequence[Plan], out: Console) -> None:
             watts(best.power.decode),
             money(plan.money.month_busy, plan.money.currency) if plan.money else "",
         )
-    out.print(table)
+    print_table(table, out)

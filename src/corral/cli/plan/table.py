@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from corral.cli.plan.words import delay, duration, money, number, percent, rate, tokens, watts, way, where
+from corral.cli.plan.words import delay, duration, money, number, percent, print_table, rate, tokens, watts, way, where
 from corral.planner.plan import Candidate, Plan, Rank
 from corral.planner.search.engines import title
 from corral.units import format_bytes
@@ -27,12 +27,12 @@ def show(plan: Plan, out: Console) -> None:
     link = f" over {best.links[-1]}" if best.links else ""
     out.print(f"  [bold green]{escape(way(best))}[/] on {escape(place)}{link}", soft_wrap=True)
     out.print()
-    out.print(_figures(plan, best))
+    print_table(_figures(plan, best), out)
     out.print()
     _memory(best, out)
     if len(plan.candidates) > 1:
         out.print()
-        out.print(_others(plan))
+        print_table(_others(plan), out)
     out.print()
     _notes(plan, out)
 

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from corral.cli.plan.words import duration, number, percent, watts
+from corral.cli.plan.words import duration, number, percent, print_table, watts
 from corral.planner.plan import Plan
 from corral.planner.reasons import sentence, shares
 
@@ -18,7 +18,7 @@ def show_why(plan: Plan, out: Console) -> None:
         if parts:
             whole = sum(part[2] for part in parts)
             out.print(f"[bold]{what}[/] takes {duration(whole)}: {escape(sentence(parts))}.", soft_wrap=True)
-            out.print(_terms(plan, phase, whole))
+            print_table(_terms(plan, phase, whole), out)
     _links(plan, out)
     _limits(plan, out)
     for heading, sentences in (
@@ -65,7 +65,7 @@ def _links(plan: Plan, out: Console) -> None:
             f"{cost.best_layout} on {nodes}",
             number(cost.best_decode),
         )
-    out.print(table)
+    print_table(table, out)
 
 
 def _limits(plan: Plan, out: Console) -> None:
@@ -74,7 +74,7 @@ def _limits(plan: Plan, out: Console) -> None:
     out.print("[bold]A power limit for each device[/]")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("  limit", "one stream", "prompts", "generating", "at most", "Wh for 1,000"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for effect in plan.limits:
         table.add_row(
             f"  {watts(effect.limit)}",
@@ -84,4 +84,4 @@ def _limits(plan: Plan, out: Console) -> None:
             watts(effect.most_watts),
             number(effect.wh_per_1000),
         )
-    out.print(table)
+    print_table(table, out)

@@ -1,8 +1,16 @@
-"""Figures of a plan as people read them; knows no terminal."""
+"""Figures of a plan as people read them, and tables that fit where they are printed; knows no plan's making."""
+
+from rich.console import Console
+from rich.table import Table
 
 from corral.planner.plan import Candidate
 from corral.planner.search.engines import title
 from corral.planner.speed.values import Prediction
+
+
+def print_table(table: Table, out: Console) -> None:
+    """Print a table; into a file or a pipe as wide as it is, not as the terminal that is not there."""
+    out.print(table, width=None if out.is_terminal else 200, crop=False)
 
 
 def number(value: float) -> str:

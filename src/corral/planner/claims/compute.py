@@ -125,6 +125,16 @@ def _rate(pick: Callable[[Any], Prediction], unit: str) -> "Callable[[Facts, Clu
     return computed
 
 
+def _ratio(of: Facts, clusters: Clusters) -> Answer:
+    """The rate of one stream as a multiple of that of another layout or cluster; both alike in all else."""
+    one, other = (_planned({**of, **changes}, clusters).candidates for changes in ({}, of["against"]))
+    if not one or not other:
+        return Answer(text="one of the two does not fit", value=False)
+    rates = [found[0].speed.decode.value for found in (one, other)]
+    value = rates[0] / rates[1]
+    return Answer(text=f"{value:.2f} times: {rates[0]:.3g} against {rates[1]:.3g} tok/s", value=value)
+
+
 def _context(of: Facts, clusters: Clusters) -> Answer:
     found = _planned(of, clusters)
     if not found.candidates:
@@ -243,6 +253,7 @@ _KINDS: Final[Mapping[Kind, Callable[[Facts, Clusters], Answer]]] = {
     "prefill": _rate(lambda speed: speed.prefill, "tok/s"),
     "ttft": _rate(lambda speed: speed.ttft, "s"),
     "output": _rate(lambda speed: speed.output, "tok/s"),
+    "ratio": _ratio,
     "fits": _fits,
     "context": _context,
     "watts": _watts,

@@ -9,7 +9,7 @@ from corral.values import Value
 
 Kind: TypeAlias = Literal[
     "weights", "kv-token", "kv-tokens", "decode", "prefill", "ttft", "output", "fits", "context", "watts",
-    "device", "devices", "link", "board", "switch", "sum", "month", "circuit", "arithmetic", "elsewhere",
+    "ratio", "device", "devices", "link", "board", "switch", "sum", "month", "circuit", "arithmetic", "elsewhere",
 ]  # fmt: skip
 
 
