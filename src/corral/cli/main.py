@@ -108,6 +108,9 @@ def plan(
     top: Annotated[int, typer.Option(help="How many ways to show.", min=1)] = 6,
     why: Annotated[bool, typer.Option("--why", help="Say where the time goes, and what would change it.")] = False,
     svg: Annotated[str, typer.Option(help="Draw nodes, links and ranks into this file.")] = "",
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Count an architecture that is not known as a plain decoder.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what fits, split how, how fast, at how many watts."""
@@ -134,6 +137,7 @@ def plan(
             top=top,
             why=why,
             svg=svg,
+            estimate=estimate,
             as_json=as_json,
         )
     )

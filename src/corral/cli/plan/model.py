@@ -1,12 +1,17 @@
-"""The MODEL that a plan is asked for: a catalog id, a Hub id, or files on this machine; knows no cluster."""
+"""The MODEL that a plan is asked for, as the planner takes it; knows no cluster."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from corral.errors import BadInput
 from corral.models.architecture import ModelArchitecture
 from corral.models.parameters import TensorClass
+from corral.models.resolve import resolve
+from corral.planner.formats import weight_format
 from corral.values import Value
+
+_PLAIN: Final = frozenset({"fp32", "bf16", "fp16"})
 
 
 class PlannedModel(Value):
@@ -14,35 +19,37 @@ class PlannedModel(Value):
 
     architecture: ModelArchitecture
     engine: str | None = None  # that reads such files; None: any
-    weights: str | None = None  # format of the files
+    weights: str | None = None  # format that is settled by what was named; None: any that the model is found in
     weights_bytes: int | None = None
     weights_by_class: Mapping[TensorClass, int] = {}
+    notes: tuple[str, ...] = ()
+
+    def in_format(self, weights: str) -> "PlannedModel":
+        """This model in a format that the user named: other files than those that were read, unless it is theirs."""
+        if not weights or (self.weights and weight_format(weights).name == weight_format(self.weights).name):
+            return self
+        return PlannedModel(architecture=self.architecture, weights=weights, notes=self.notes)
 
 
-def read_model(text: str) -> PlannedModel:
-    """Read what the user named; files that are there count first, then the catalog, then the Hub.
+def read_model(text: str, *, estimate: bool = False) -> PlannedModel:
+    """Read what the user named: files that are there count first, then the catalog, then the Hub.
 
-    BadInput with near matches when it is none of these.
+    BadInput with near matches when it is none of these, CorralError when the Hub does not answer. `estimate` counts an
+    architecture that nobody knows as a plain decoder.
     """
-    path = Path(text).expanduser()
-    try:
-        there = path.exists()
-    except (OSError, ValueError):  # a name too long, a NUL in it
-        there = False
-    if there:
-        return _read_files(path)
-    from corral.models.known import architecture
-
-    return PlannedModel(architecture=architecture(text))
-
-
-def _read_files(path: Path) -> PlannedModel:
-    from corral.models.config import architecture_from_config
-    from corral.models.jsonfile import read_object
-
-    config = path / "config.json" if path.is_dir() else path
-    if config.suffix != ".json" or not config.is_file():
-        raise BadInput(f"{path} holds no config.json.", "Name a catalog id, or a model's config.json.")
-    name = config.parent.name if config.name == "config.json" else config.stem
-    found = architecture_from_config(read_object(config), name=name, source=str(config), id=name.lower())
-    return PlannedModel(architecture=found)
+    found = resolve(text, Path.cwd(), estimate=estimate)
+    measured: Counter[TensorClass] = Counter()
+    if found.weights is not None:
+        for part in (*found.weights.layers, found.weights.outside):
+            measured.update(part)
+    # The data type of a config.json without files says how the original was trained, not what will be run.
+    settled = found.format if measured or found.format not in _PLAIN else None
+    gguf = settled is not None and weight_format(settled).family.startswith("gguf")
+    return PlannedModel(
+        architecture=found.architecture,
+        engine=("llamacpp" if gguf else "vllm") if measured else None,
+        weights=settled,
+        weights_bytes=sum(measured.values()) or None,
+        weights_by_class=dict(measured),
+        notes=found.notes,
+    )

@@ -43,18 +43,19 @@ class Asking(Value):
     top: int = 6
     why: bool = False
     svg: str = ""
+    estimate: bool = False
     as_json: bool = False
 
 
 def run_plan(asking: Asking) -> None:
     """Print the plan; the exit status is 1 when nothing fits."""
     clusters = [_cluster(asking.cluster, asking)]
-    models = [read_model(asking.model)]
+    models = [_model(asking.model, asking)]
     for word in asking.compare:
         if _is_cluster_file(word):
             clusters.append(_cluster(word, asking))
         else:
-            models.append(read_model(word))
+            models.append(_model(word, asking))
     plans = [_plan(asking, model, cluster) for model in models for cluster in clusters]
     if asking.svg and plans[0].candidates:
         _draw(plans[0], clusters[0], Path(asking.svg))
@@ -77,7 +78,7 @@ def _plan(asking: Asking, model: PlannedModel, cluster: Cluster) -> Plan:
     )
     wishes = Wishes(
         engine=asking.engine or model.engine,
-        weights=asking.quant or model.weights,
+        weights=model.weights,
         kv=asking.kv,
         layout=parse_degrees(asking.layout) if asking.layout else None,
         without=asking.without,
@@ -85,6 +86,10 @@ def _plan(asking: Asking, model: PlannedModel, cluster: Cluster) -> Plan:
         why=asking.why or asking.as_json,
     )
     return plan(asked, cluster, wishes)
+
+
+def _model(name: str, asking: Asking) -> PlannedModel:
+    return read_model(name, estimate=asking.estimate).in_format(asking.quant)
 
 
 def _workload(asking: Asking, longest: int) -> Workload:

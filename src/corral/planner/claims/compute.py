@@ -127,7 +127,8 @@ def _rate(pick: Callable[[Any], Prediction], unit: str) -> "Callable[[Facts, Clu
 
 def _ratio(of: Facts, clusters: Clusters) -> Answer:
     """The rate of one stream as a multiple of that of another layout or cluster; both alike in all else."""
-    one, other = (_planned({**of, **changes}, clusters).candidates for changes in ({}, of["against"]))
+    against: dict[str, Any] = {**of, **of["against"]}
+    one, other = (_planned(facts, clusters).candidates for facts in (of, against))
     if not one or not other:
         return Answer(text="one of the two does not fit", value=False)
     rates = [found[0].speed.decode.value for found in (one, other)]

@@ -129,7 +129,7 @@ def _on_one(asked: Asked, fleet: Fleet, chosen: Weighed, wishes: Wishes) -> tupl
         one
         for machine in fleet.machines[:1]
         for one in find(
-            asked, replace(fleet, machines=(replace(machine, index=0),), kinds=(0,), links={}), eight
+            asked.of_other_files(), replace(fleet, machines=(replace(machine, index=0),), kinds=(0,), links={}), eight
         ).weighed
     )
 

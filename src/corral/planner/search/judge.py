@@ -1,7 +1,7 @@
 """Whether one layout fits and how fast it is: asks the memory and the speed model; chooses nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from corral.catalog.devices import DeviceSpec
@@ -33,6 +33,10 @@ class Asked:
     power_limit: float | None = None  # watts a device
     speculation: Speculation | None = None
     _least: dict[str, int] = field(default_factory=dict[str, int], repr=False, compare=False)
+
+    def of_other_files(self) -> "Asked":
+        """The same with nothing known of any file: for formats other than those that were read."""
+        return replace(self, weights_bytes=None, weights_by_class={}, _least={})
 
     def least_bytes(self, offer: Offer) -> int:
         """A floor under the bytes of all weights in this format, whatever the split."""

@@ -73,10 +73,9 @@ def remedy(want: Want, missed: Missed) -> str:
 def _narrower(want: Want) -> str | None:
     if all(offer.engine != "llamacpp" for offer in want.offers):
         return None
+    asked = want.asked.of_other_files()
     for offer in _NARROWER:
-        if offer.bits < min(other.bits for other in want.offers) and any_fits(
-            want.asked, want.fleet, [offer], want.only
-        ):
+        if offer.bits < min(other.bits for other in want.offers) and any_fits(asked, want.fleet, [offer], want.only):
             return f"--quant {offer.weights}, at a cost in quality"
     return None
 
