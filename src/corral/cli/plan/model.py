@@ -44,7 +44,8 @@ def read_model(text: str, *, estimate: bool = False) -> PlannedModel:
             measured.update(part)
     # The data type of a config.json without files says how the original was trained, not what will be run.
     settled = found.format if measured or found.format not in _PLAIN else None
-    gguf = settled is not None and weight_format(settled).family.startswith("gguf")
+    # GGUF names architectures in small letters ("qwen3moe"), config.json by classes ("Qwen3MoeForCausalLM").
+    gguf = not found.architecture.architecture[:1].isupper()
     return PlannedModel(
         architecture=found.architecture,
         engine=("llamacpp" if gguf else "vllm") if measured else None,

@@ -115,4 +115,5 @@ def _way(one: Weighed) -> str:
 
 
 def _rate(one: Weighed) -> str:
-    return f"{one.speed.decode.value:.3g} tok/s"
+    rate = one.speed.decode.value
+    return f"{rate:,.0f} tok/s" if rate >= 1000 else f"{rate:.3g} tok/s"
