@@ -90,8 +90,8 @@ def qwen3moe():
     return header("qwen3moe", keys, tensors)
 
 
-def gpt_oss():
-    layers, hidden = 24, 2880
+def gpt_oss(layers=24):
+    hidden = 2880
     tensors = list(outside(hidden, 201088))
     for n in range(layers):
         tensors += [
@@ -111,6 +111,7 @@ def gpt_oss():
         "attention.head_count": 64,
         "attention.head_count_kv": 8,
         "attention.key_length": 64,
+        "attention.value_length": 64,
         "attention.sliding_window": 128,
         "expert_count": 32,
         "expert_used_count": 4,
@@ -160,8 +161,8 @@ def deepseek2(layers=61, draft=1):
     return header("deepseek2", keys, tensors)
 
 
-def qwen35moe():
-    layers, hidden = 40, 2048
+def qwen35moe(layers=40):
+    hidden = 2048
     tensors = list(outside(hidden, 248320))
     for n in range(layers):
         if (n + 1) % 4:
@@ -231,6 +232,7 @@ def nemotron_h():
         "attention.head_count": 40,
         "attention.head_count_kv": tuple(8 if letter == "*" else 0 for letter in pattern),
         "attention.key_length": 128,
+        "attention.value_length": 128,
         "ssm.conv_kernel": 4,
         "ssm.state_size": 128,
         "ssm.group_count": 8,
@@ -247,6 +249,7 @@ def gemma4_e2b():
         ("per_layer_token_embd.weight", (inputs * layers, 262144)),
         ("per_layer_model_proj.weight", (hidden, inputs * layers)),
         ("per_layer_proj_norm.weight", (inputs,)),
+        ("rope_freqs.weight", (256,)),
     ]
     for n in range(layers):
         full, shared = (n + 1) % 5 == 0, n >= 15

@@ -16,6 +16,9 @@ from corral.models.parameters import parameters
 from corral.models.weights import gguf_weights
 from models.gguf_models import MODELS, header, llama, mlp, outside
 from models.refusals import value_or_words
+from planner.memory.engine_cases import LLAMACPP
+from planner.memory.made_gguf import gguf_of
+from planner.memory.sparse_gguf import write
 
 
 def read(header):
@@ -117,3 +120,25 @@ def test_any_header_gives_an_architecture_or_words(metadata, shapes):
     tensors = {tensor.name: tensor for tensor in BASE.tensors}
     tensors |= {name: Tensor(name, shape, TENSOR_TYPES[0], 0) for name, shape in shapes.items()}
     value_or_words(lambda: read(Header({**BASE.metadata, **metadata}, tuple(tensors.values()), 0)))
+
+
+MADE = {case.model.id: case.model for case in LLAMACPP}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_files_that_llamacpp_was_asked_with_read_as_what_they_were_made_of(name, tmp_path):
+    """The memory tests load these very files in llama.cpp: their names and shapes are its own."""
+    made = MADE[name]
+    path = tmp_path / "model.gguf"
+    write(gguf_of(made), path)
+    facts = inspect(path)
+    assert facts.anatomy.layers == made.layers
+    for index in range(made.layers):
+        block, expected = facts.anatomy.blocks[facts.anatomy.order[index]], made.blocks[made.order[index]]
+        assert block.feed_forward == expected.feed_forward, index
+        if expected.mixer.kind == "recurrent":
+            same = ("family", "state_values", "conv_values")
+            assert [getattr(block.mixer, key) for key in same] == [getattr(expected.mixer, key) for key in same], index
+        else:
+            assert block.mixer == expected.mixer, index
+    assert facts.weights.total == facts.weights_bytes

@@ -9,10 +9,9 @@ import queue
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from corral.errors import BadInput, CorralError
-from corral.models import hubheaders
 from corral.models.architecture import ModelArchitecture
 from corral.models.config import architecture_from_config
 from corral.models.formats import format_in_name, format_of_config, format_of_gguf
@@ -26,6 +25,9 @@ from corral.models.known import CatalogModel, architecture_of, catalog_model, fi
 from corral.models.source import ModelSource, parse_source
 from corral.models.weights import WeightsByClass, gguf_weights, weights_by_class
 from corral.values import Value
+
+if TYPE_CHECKING:
+    from corral.models.hubheaders import Hub
 
 HUB_SECONDS: Final = 30.0
 
@@ -119,6 +121,8 @@ def _hub(source: ModelSource, *, estimate: bool, seconds: float) -> ResolvedMode
                 "Unset it, or name a model of the catalog or one that is here.",
             ),
         )
+    from corral.models import hubheaders  # noqa: PLC0415 - a plan of the catalog's models needs no HTTP
+
     answers: queue.SimpleQueue[ResolvedModel | Exception] = queue.SimpleQueue()
     hub = hubheaders.Hub(deadline=time.monotonic() + seconds)
 
@@ -153,7 +157,9 @@ def _offline(source: ModelSource, error: CorralError) -> ResolvedModel:
     return read.model_copy(update={"notes": (note, *read.notes)})
 
 
-def _read_hub(hub: hubheaders.Hub, source: ModelSource, *, estimate: bool) -> ResolvedModel:
+def _read_hub(hub: "Hub", source: ModelSource, *, estimate: bool) -> ResolvedModel:
+    from corral.models import hubheaders  # noqa: PLC0415 - as above
+
     commit, sizes = hub.listing(source)
     names = select(source.repo, sizes, source.pick)
     name = source.repo.rpartition("/")[2]

@@ -142,6 +142,17 @@ def _muse(fields: Fields, top: Fields, hidden: int) -> int:
     return _biased_layers(fields) + (patch + positions) * width + 4 * width + adapter
 
 
+def _llama4(fields: Fields, _: Fields, hidden: int) -> int:
+    """Llama 4's tower: one class token, an adapter on shuffled patches, a projector without bias."""
+    width, patch = _width(fields), _patch(fields, 14)
+    positions = (fields.count("width", "image_size", default=336) // patch) ** 2 + 1
+    inward = fields.count("width", "projector_input_dim", default=4096)
+    outward = fields.count("width", "projector_output_dim", default=4096)
+    adapter = _inner(fields) * inward + outward * outward
+    projector = fields.count("width", "vision_output_dim", default=4096) * hidden
+    return _biased_layers(fields) + (positions + 1 + 3 * patch * patch + 4) * width + adapter + projector
+
+
 def _usual(fields: Fields, hidden: int) -> int:
     width = _width(fields)
     return _biased_layers(fields) + 3 * _patch(fields, 14) ** 2 * width + 5 * width * width + width * hidden
@@ -157,4 +168,5 @@ _KINDS: Final[tuple[tuple[str, Callable[[Fields, Fields, int], int]], ...]] = (
     ("pixtral", _pixtral),
     ("kimi_k25", _moonvit),
     ("muse_glimmer", _muse),
+    ("llama4", _llama4),
 )
