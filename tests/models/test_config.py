@@ -1,13 +1,17 @@
 """config.json -> architecture; exact counts are those of PyPI's transformers 5.23.0 made on the meta device."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.errors import BadInput
-from corral.models.config import architecture_from_config
+from corral.models.config import architecture_from_config, model_type
+from corral.models.families.traits import FAMILIES
+from corral.models.fields import Fields
 from corral.models.formats import format_of_config
 from corral.models.known import catalog_model, known_models
 from corral.models.parameters import active_parameters, parameters
@@ -44,6 +48,20 @@ def test_a_dense_model_is_counted_to_the_last_scalar():
     assert language(model) == active_parameters(model) == 8_190_735_360
     assert model.layers == 36
     assert len(model.blocks) == 1
+
+
+REFERENCE = json.loads((Path(__file__).parent / "reference_counts.json").read_text())
+
+
+@pytest.mark.parametrize("family", REFERENCE)
+def test_every_family_is_counted_as_its_reference_implementation_does(family):
+    """Default configurations, which are those of a released model or near one, with every tensor counted."""
+    assert language(read(REFERENCE[family]["config"])) == REFERENCE[family]["count"]
+
+
+def test_every_family_has_a_reference_or_a_model_of_the_catalog():
+    of_catalog = {model_type(Fields("", m.config.get("text_config", m.config)), "") for m in known_models()}
+    assert set(FAMILIES) <= set(REFERENCE) | of_catalog
 
 
 def test_a_tied_head_counts_once():

@@ -5,7 +5,7 @@ from corral.models.families.layers import EXPERT_KEYS
 from corral.models.families.traits import Family
 from corral.models.fields import Fields
 
-_ACTIVE = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_topk")
+_ACTIVE = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_topk", "moe_k")
 
 
 def dense(fields: Fields, family: Family, *, widened: int = 1) -> Mlp:
@@ -75,7 +75,9 @@ def _shared(fields: Fields) -> int:
         return stated
     if fields.has("interleave_moe_layer_step"):  # Llama 4 has always one, of an expert's width
         return expert_width(fields)
-    shared = fields.count("experts", "n_shared_experts", "num_shared_experts", default=0, least=0)
+    shared = fields.count(
+        "experts", "n_shared_experts", "num_shared_experts", "moe_num_shared_experts", default=0, least=0
+    )
     return shared * expert_width(fields) if shared else 0
 
 

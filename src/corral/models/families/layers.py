@@ -41,6 +41,9 @@ def layer_count(fields: Fields) -> int:
 
 def layer_kinds(fields: Fields, family: Family, layers: int) -> tuple[Kind, ...]:
     """The kind of each layer. BadInput when config.json names a kind that is not known, or too few of them."""
+    hybrid = fields.counts("layers", "hybrid_layer_pattern", layers)
+    if hybrid:
+        return tuple("window" if sliding else "full" for sliding in hybrid)
     words = fields.words("layer_types", layers) or tuple(layer_words(fields))
     if not words:
         return _by_rule(fields, family, layers)
@@ -125,7 +128,9 @@ def sparse_layers(fields: Fields, family: Family, layers: int) -> tuple[bool, ..
     frequency = fields.counts("layers", "moe_layer_freq", layers)
     if frequency:
         return tuple(bool(step) for step in frequency)
-    dense = fields.count("layers", "first_k_dense_replace", "num_dense_layers", default=0, least=0)
+    dense = fields.count(
+        "layers", "first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", default=0, least=0
+    )
     step = fields.count(
         "layers", "moe_layer_freq", "decoder_sparse_step", "interleave_moe_layer_step", default=1, least=0
     )

@@ -7,6 +7,8 @@ from corral.models.fields import Fields
 
 def attention(fields: Fields, family: Family, *, windowed: bool = False, heads: int | None = None) -> Attention:
     """Attention with grouped heads; `windowed`: of the kind that keeps a bounded number of tokens."""
+    if windowed:
+        fields = _of_window(fields)
     heads = heads or fields.count("heads", "num_attention_heads", "n_head", "n_heads")
     kv_heads = fields.count("kv_heads", "num_key_value_heads", "num_kv_heads", default=heads)
     dimension = head_dim(fields, heads)
@@ -19,10 +21,16 @@ def attention(fields: Fields, family: Family, *, windowed: bool = False, heads: 
         window=fields.count("window", "sliding_window", "attention_chunk_size") if windowed else None,
         gated=family.gate == "always" or (family.gate == "asked" and fields.flag("attn_output_gate")),
         bias=_asked(fields, family.bias),
-        output_bias=_asked(fields, family.output_bias),
+        output_bias=fields.flag("attention_out_bias", default=_asked(fields, family.output_bias)),
         qk_norm=family.qk_norm != "none" or (fields.flag("use_qk_norm") and family.layout != "chunked"),
-        sinks=family.sinks,
+        sinks=family.sinks or fields.flag(f"add_{'swa' if windowed else 'full'}_attention_sink_bias"),
     )
+
+
+def _of_window(fields: Fields) -> Fields:
+    """The fields of sliding layers, where a family gives these heads of their own (MiMo V2)."""
+    own = {key.removeprefix("swa_"): value for key, value in fields.values.items() if key.startswith("swa_")}
+    return Fields(fields.file, {**fields.values, **own}) if own else fields
 
 
 def head_dim(fields: Fields, heads: int) -> int:

@@ -72,11 +72,18 @@ def gated_delta_net(fields: Fields) -> Recurrent:
 
 def kimi_delta(fields: Fields) -> Recurrent:
     """Kimi delta attention: queries, keys and values each with a convolution, gates through a head's size."""
-    section = fields.section("linear_attn_config") or fields
     hidden = fields.count("hidden", "hidden_size")
-    heads = section.count("heads", "num_heads", "linear_num_heads", default=32)
-    dimension = section.count("head_dim", "head_dim", "linear_head_dim", default=128)
-    kernel = section.count("head_dim", "short_conv_kernel_size", "linear_conv_kernel_dim", default=4)
+    section = fields.section("linear_attn_config") or Fields(
+        fields.file,
+        {
+            "num_heads": fields.values.get("linear_num_heads"),
+            "head_dim": fields.values.get("linear_head_dim"),
+            "short_conv_kernel_size": fields.values.get("linear_conv_kernel_dim"),
+        },
+    )
+    heads = section.count("heads", "num_heads", default=32)
+    dimension = section.count("head_dim", "head_dim", default=128)
+    kernel = section.count("head_dim", "short_conv_kernel_size", default=4)
     inner = heads * dimension
     narrow = hidden * dimension + dimension * inner
     gate = hidden * inner if section.flag("use_full_rank_gate") else narrow

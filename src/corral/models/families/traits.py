@@ -104,8 +104,15 @@ FAMILIES: Final = {
     "llama4_text": Family(bias="asked", output_bias="asked", layout="chunked", sparse="rules"),
     "olmo2": Family(qk_norm="whole", bias="asked", output_bias="asked"),
     "olmo3": Family(qk_norm="whole", bias="asked", output_bias="asked"),
-    "smollm3": _LLAMA,
-    "seed_oss": Family(bias="asked", output_bias="asked"),
+    "olmoe": Family(qk_norm="whole", bias="asked", output_bias="asked", sparse="all"),
+    "smollm3": replace(_LLAMA, tied=True),
+    "seed_oss": _LLAMA,
+    "exaone4": Family(qk_norm="head", layout="pattern"),
+    "cohere2": Family(tied=True, norms=1, bias="asked", output_bias="asked", layout="pattern"),
+    "solar_open": Family(bias="asked", sparse="rules", correction=True),
+    "hy_v3": Family(qk_norm="head", bias="asked", output_bias="asked", sparse="rules", correction=True),
+    "ernie4_5_moe": Family(tied=True, sparse="rules", correction=True),
+    "mimo_v2_flash": Family(bias="asked", sparse="rules", correction=True, layout="pattern"),
 }  # fmt: skip
 
 # model_type of the whole -> of its language model, where the text section does not say it.
