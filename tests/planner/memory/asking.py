@@ -113,10 +113,24 @@ def _wait(until, log):
 
 def ask_vllm(case, folder, environment):
     """Bytes of each rank's weights as loaded, and the cache's capacity as vLLM's log has it."""
+    started = start_vllm(case, folder, environment, VLLM_CACHE)
+    assert started.returncode == 0, started.stderr[-3000:]
+    told = json.loads(started.stdout.splitlines()[-1])
+    tokens, requests = _CAPACITY.findall(started.stderr)[-1]
+    return {
+        "weights": [sum(rank["parameters"].values()) for rank in told["ranks"]],
+        "blocks": told["ranks"][0]["blocks"],
+        "tokens": int(tokens.replace(",", "")),
+        "requests": float(requests),
+    }
+
+
+def start_vllm(case, folder, environment, cache):
+    """Start vLLM with so many bytes of cache a rank; it ends by itself once it stands."""
     where = write_config(case.model, folder / "model", **case.config)
     arguments = {
         "model": str(where), "max_model_len": case.context, "max_num_seqs": case.requests,
-        "max_num_batched_tokens": case.batch, "kv_cache_memory_bytes": VLLM_CACHE,
+        "max_num_batched_tokens": case.batch, "kv_cache_memory_bytes": cache,
         "tensor_parallel_size": case.split.tp, "pipeline_parallel_size": case.split.pp,
         "dtype": case.config.get("torch_dtype", "bfloat16"),
     }  # fmt: skip
@@ -127,19 +141,10 @@ def ask_vllm(case, folder, environment):
         "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_COLOR": "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }  # fmt: skip
-    started = subprocess.run(
+    return subprocess.run(
         [f"{environment}/bin/python", HERE / "vllm_probe.py", json.dumps(arguments)],
         check=False, capture_output=True, text=True, timeout=300, env=env, cwd=folder,
     )  # fmt: skip
-    assert started.returncode == 0, started.stderr[-3000:]
-    told = json.loads(started.stdout.splitlines()[-1])
-    tokens, requests = _CAPACITY.findall(started.stderr)[-1]
-    return {
-        "weights": [sum(rank["parameters"].values()) for rank in told["ranks"]],
-        "blocks": told["ranks"][0]["blocks"],
-        "tokens": int(tokens.replace(",", "")),
-        "requests": float(requests),
-    }
 
 
 def predict_llamacpp(case):

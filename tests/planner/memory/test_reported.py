@@ -2,12 +2,15 @@
 
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from corral.engines.llamacpp.versions import build
 from corral.engines.vllm.environments import environment
+from corral.planner.memory import stage_memory
+from corral.planner.memory.rank import cache_pool
 from engines.environments import made
 from planner.memory.asking import (
     ask_llamacpp,
@@ -17,6 +20,7 @@ from planner.memory.asking import (
     predict_llamacpp_split,
     predict_vllm,
     recorded,
+    start_vllm,
 )
 from planner.memory.engine_cases import LLAMACPP, LLAMACPP_LARGE, LLAMACPP_SPLIT, VLLM, VLLM_STARTED
 
@@ -99,3 +103,16 @@ def test_llama_cpp_takes_what_is_predicted_on_each_device(case, tmp_path):
 @named([case for case in VLLM if case.name in VLLM_STARTED])
 def test_vllm_takes_what_is_predicted(case, tmp_path):
     holds_vllm(case, ask_vllm(case, tmp_path, made(environment("cpu"))))
+
+
+@pytest.mark.slow
+@named([case for case in VLLM if case.name in {"sliding", "mamba2"}])
+def test_vllm_starts_with_the_cache_that_was_planned_and_not_with_a_block_less(case, tmp_path):
+    alone = replace(case, requests=1)
+    (rank,) = stage_memory(alone.memory)
+    (block,) = cache_pool(alone.memory).block_bytes
+    folder = made(environment("cpu"))
+    assert start_vllm(alone, tmp_path, folder, rank.cache).returncode == 0
+    refused = start_vllm(alone, tmp_path, folder, rank.cache - block)
+    assert refused.returncode != 0
+    assert "larger than the available KV cache memory" in refused.stderr

@@ -6,13 +6,17 @@ from corral.catalog.devices import DeviceSpec
 from corral.units import GIB
 
 Family: TypeAlias = Literal["vllm", "llamacpp"]
-_LLAMA_LIKE: Final = ("llamacpp", "llama.cpp", "ik_llama", "ik-llama", "ollama", "lm-studio", "lmstudio", "koboldcpp")
+# Built on llama.cpp, or like it in what counts: a cache for each request, layers one after another, one small process.
+_LLAMA_LIKE: Final = (
+    "llamacpp", "llama.cpp", "ik_llama", "ik-llama", "ollama", "lm-studio", "lmstudio", "koboldcpp", "mlx", "exo",
+    "distributed-llama",
+)  # fmt: skip
 # vLLM's default --gpu-memory-utilization, and what llama.cpp's allocations reach before the driver refuses.
 _SHARE: Final[dict[Family, float]] = {"vllm": 0.9, "llamacpp": 0.97}
 
 
 def family_of(engine: str) -> Family:
-    """Which engine's arithmetic holds: llama.cpp's for what is built on it, else vLLM's, as the others page too."""
+    """Which engine's arithmetic holds: llama.cpp's for what is like it, else vLLM's, as the others page too."""
     return "llamacpp" if engine.lower().startswith(_LLAMA_LIKE) else "vllm"
 
 
