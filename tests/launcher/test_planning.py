@@ -1,10 +1,11 @@
 import pytest
 
-from corral.cluster.values import Cluster, Device, EngineSetting, Node
+from corral.cluster.values import Cluster, Device, EngineSetting, Link, Node
 from corral.errors import BadInput, DoesNotFit
 from corral.launcher.node import NodeFacts
 from corral.launcher.planning import accelerator_of, engine_for, existing_environments, place, resources_of
 from corral.models.architecture import Attention, Block, Mlp, ModelArchitecture
+from corral.models.known import architecture
 from corral.models.parameters import parameters
 from corral.models.values import ModelFacts
 from corral.store.values import DeploymentRequest
@@ -128,3 +129,55 @@ def test_vllm_s_cache_on_a_cpu_is_what_the_ranks_were_planned_with():
     assert planned.kv_bytes == (4 * 19 + 1) * 128 * 2 * 4 * 128 * 2 * 16
     unknown = model.model_copy(update={"anatomy": None})
     assert place(asked, unknown, {"a": FACTS}, "small-1").kv_bytes is None
+
+
+def known(**changes):
+    """The facts of Llama 3.1 70B in 4-bit GGUF or AWQ, with its layers."""
+    read = architecture("llama-3.1-70b")
+    facts = {
+        "name": "llama-70b", "quantization": "Q4_K_M", "weights_bytes": 42 * GIB, "layers": read.layers, "hidden": 8192,
+        "heads": 64, "kv_heads": 8, "parameters": 70 * 10**9, "context": 131072, "vocabulary": 128256,
+        "architecture": "llama", "anatomy": read,
+    }  # fmt: skip
+    return MODEL.model_copy(update={**facts, **changes})
+
+
+def sparks(count, kind):
+    nodes = tuple(Node(name=f"s{at}", address=f"10.0.0.{at}", devices=(SPARK,)) for at in range(1, count + 1))
+    link = Link(between=tuple(node.name for node in nodes), switch="s", kind=kind)
+    facts = FACTS.model_copy(update={"memory_total": 119 * GIB, "memory_available": 110 * GIB})
+    return Cluster(nodes=nodes, links=(link,)), {node.name: facts for node in nodes}
+
+
+def test_where_layers_and_devices_are_known_the_fastest_layout_is_launched():
+    model = known(quantization="awq", format="safetensors", architecture="LlamaForCausalLM")
+    cluster, facts = sparks(4, "roce-200g")
+    wish = DeploymentRequest(name="small", cluster=cluster, engine="vllm", variant="ray")
+    fast = place(wish, model, facts, "small-1")
+    assert (fast.layout.tp, fast.nodes) == (4, ("s1", "s2", "s3", "s4"))
+    slow, facts = sparks(4, "tcp-1g")
+    assert place(wish.model_copy(update={"cluster": slow}), model, facts, "small-1").layout.ranks == 1
+
+
+def test_a_layout_that_was_named_is_launched_whatever_would_be_faster():
+    model = known(quantization="awq", format="safetensors", architecture="LlamaForCausalLM")
+    cluster, facts = sparks(4, "roce-200g")
+    wish = DeploymentRequest(name="small", cluster=cluster, engine="vllm", layout="pp2")
+    assert str(place(wish, model, facts, "small-1").layout) == "tp1xpp2"
+
+
+def test_where_the_machines_have_less_to_give_than_the_catalog_says_what_fits_is_launched():
+    model = known()
+    cluster, facts = sparks(2, "tcp-1g")
+    tight = {name: one.model_copy(update={"memory_available": 30 * GIB}) for name, one in facts.items()}
+    wish = DeploymentRequest(name="small", cluster=cluster)
+    assert place(wish, model, facts, "small-1").layout.ranks == 1
+    assert place(wish, model, tight, "small-1").layout.pp == 2
+
+
+def test_a_device_that_nobody_knows_is_launched_on_by_its_memory():
+    model = known()
+    strange = CARDS.model_copy(update={"name": "Quantum Card 9000"})
+    wish = request(Node(name="a", devices=(strange,)), context=1024, concurrency=1)
+    placement = place(wish, model, {"a": FACTS}, "small-1")
+    assert placement.layout.ranks == 2

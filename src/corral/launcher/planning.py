@@ -1,16 +1,18 @@
 """Turns a request and what the nodes said into a placement: which engine, which layout, which seats; starts nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from corral.cluster.values import Cluster
 from corral.cluster.values import Node as ClusterNode
-from corral.engines.base import Engine, ExistingEnvironment, Placement
+from corral.engines.base import Engine, ExistingEnvironment, Layout, Placement
 from corral.engines.registry import engine_named
-from corral.errors import BadInput, DoesNotFit
+from corral.errors import BadInput, CorralError, DoesNotFit
 from corral.launcher.node import NodeFacts
 from corral.models.values import ModelFacts
 from corral.planner.layout import choose, parse_layout
+from corral.planner.search.preference import Preferred, preferred
 from corral.planner.values import Accelerator, Choice, NodeResources
 from corral.store.values import DeploymentRequest
 
@@ -35,36 +37,62 @@ def place(request: DeploymentRequest, model: ModelFacts, facts: Mapping[str, Nod
             f"Ask for --context {model.context} or less.",
         )
     accelerator = accelerator_of(request.cluster)
-    wanted = parse_layout(request.layout) if request.layout else None
     # A node without the others' accelerators (a laptop beside a rig) takes no rank of them.
     useful = [node for node in request.cluster.nodes if accelerator == "cpu" or node.devices]
     resources = [resources_of(node, facts[node.name], accelerator) for node in useful]
-    chosen = choose(
-        model,
-        resources,
-        engine=engine.name,
-        layout=wanted,
-        context=context,
-        concurrency=request.concurrency,
-        dtype=request.dtype,
+
+    def placed(layout: Layout | None, nodes: Sequence[NodeResources]) -> Placement:
+        chosen = choose(
+            model,
+            nodes,
+            engine=engine.name,
+            layout=layout,
+            context=context,
+            concurrency=request.concurrency,
+            dtype=request.dtype,
+        )
+        placement = Placement(
+            deployment=identity,
+            model=model,
+            served_name=request.name,
+            layout=chosen.layout,
+            seats=chosen.seats,
+            accelerator=accelerator,
+            context=context,
+            concurrency=request.concurrency,
+            dtype=request.dtype,
+            layers=chosen.layers,
+            kv_bytes=_cache_bytes(engine.name, accelerator, chosen) if model.anatomy else None,
+            threads=request.threads,
+            variant=request.variant,
+        )
+        engine.check(placement)
+        return placement
+
+    if request.layout:
+        return placed(parse_layout(request.layout), resources)
+    best = _fastest(request, model, accelerator, engine.name, context)
+    if best is not None:
+        by_name = {node.name: node for node in resources}
+        # By the catalog's figures it fits; should the machines have less to give now, the first layout that fits does.
+        with suppress(CorralError):
+            return placed(best.layout, [by_name[name] for name in best.nodes])
+    return placed(None, resources)
+
+
+def _fastest(
+    request: DeploymentRequest,
+    model: ModelFacts,
+    accelerator: Accelerator,
+    engine: str,
+    context: int,
+) -> Preferred | None:
+    """What `corral plan` would choose; None on CPUs, and where a model's layers or a device are not known."""
+    if model.anatomy is None or accelerator == "cpu":
+        return None
+    return preferred(
+        model, model.anatomy, request.cluster, engine=engine, context=context, concurrency=request.concurrency
     )
-    placement = Placement(
-        deployment=identity,
-        model=model,
-        served_name=request.name,
-        layout=chosen.layout,
-        seats=chosen.seats,
-        accelerator=accelerator,
-        context=context,
-        concurrency=request.concurrency,
-        dtype=request.dtype,
-        layers=chosen.layers,
-        kv_bytes=_cache_bytes(engine.name, accelerator, chosen) if model.anatomy else None,
-        threads=request.threads,
-        variant=request.variant,
-    )
-    engine.check(placement)
-    return placement
 
 
 def _cache_bytes(engine: str, accelerator: Accelerator, chosen: Choice) -> int | None:
