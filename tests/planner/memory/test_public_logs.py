@@ -1,5 +1,7 @@
 """What engines on real accelerators said of known models in logs that others published, beside what is predicted."""
 
+from dataclasses import replace
+
 import pytest
 
 from corral.catalog.devices import device
@@ -37,6 +39,15 @@ def test_activations_while_vllm_profiles():
     (experts,) = stage_memory(case("deepseek-r1", "rtx3090", "awq-int4", tp=16, requests=16))
     assert dense.activations / GIB == pytest.approx(1.26, abs=0.15)
     assert experts.activations / GIB == pytest.approx(0.37, abs=0.05)
+
+
+def test_a_tower_s_pictures_are_kept_while_the_language_model_is_profiled():
+    """A 16 GB card with a model of Qwen3.5 27B's sizes has 0.79 GiB, 0.04 GiB of graphs among them (vLLM 0.32)."""
+    (rank,) = stage_memory(case("qwen3.5-27b", "rtx5080", "nvfp4", requests=1))
+    assert rank.activations / GIB == pytest.approx(0.75, abs=0.1)
+    text = architecture("qwen3.5-27b").model_copy(update={"vision": 0})
+    (alone,) = stage_memory(replace(case("qwen3.5-27b", "rtx5080", "nvfp4", requests=1), model=text))
+    assert alone.activations < rank.activations / 2
 
 
 def test_what_a_cache_of_vllm_holds():

@@ -45,5 +45,9 @@ def room(device: DeviceSpec, engine: str, utilization: float | None = None) -> i
     """
     if device.kind == "cpu":
         return device.usable
-    shown = device.usable if device.unified else device.usable * _SHOWN
-    return int(shown * (utilization or _SHARE[family_of(engine)]))
+    return int(shown(device) * (utilization or _SHARE[family_of(engine)]))
+
+
+def shown(device: DeviceSpec) -> int:
+    """Bytes that a program sees of a device."""
+    return device.usable if device.unified or device.kind == "cpu" else int(device.usable * _SHOWN)

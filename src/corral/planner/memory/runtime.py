@@ -23,6 +23,10 @@ _HIDDEN_COPIES: Final = 5
 # logits in 16 and 32 bit, sorted with their indices, probabilities and their sums. Public logs of models whose layers
 # are small against it have 1.4 GiB for 256 requests and 151,936 words, and 1.2 GiB for 128,256.
 _LOGIT_BYTES: Final = 38
+# Tokens of the largest picture in public logs ("Encoder cache will be initialized with a budget of 16384 tokens"), and
+# how many times their size the tower's own intermediates take; estimated.
+_PICTURE_TOKENS: Final = 16384
+_TOWER_COPIES: Final = 4
 # A captured graph: public logs have 0.68 GiB for 67 graphs (vLLM 0.10) and 0.23 GiB for 86 (0.31).
 _GRAPH_BYTES: Final = 6 * MIB
 # NCCL's buffers of one group, as aiconfigurator has them for 2 and for more ranks (systems/*.yaml, nccl_mem).
@@ -77,8 +81,9 @@ def runtime(family: Family, anatomy: Anatomy, load: Load, device: DeviceSpec, *,
     layer = load.batch * load.activation * _widest(anatomy, load.tp, _vllm_width)
     rows = min(load.requests, load.batch)
     logits = rows * anatomy.model.vocabulary * _LOGIT_BYTES * last
+    pictures = _pictures(anatomy, load, device)
     return Runtime(
-        activations=max(layer, logits),
+        activations=max(layer, logits, _TOWER_COPIES * pictures) + pictures,
         graphs=_graphs(load, device),
         communication=_communication(load, device),
         framework=_vllm_process(device, first=first),
@@ -174,6 +179,13 @@ def capture_sizes(requests: int) -> int:
         return small + min(most, 255) // 8 + (max(0, most - 240) // 16 if most >= 256 else 0)
 
     return count(min(2 * requests, 512)) + count(min(requests, 512))
+
+
+def _pictures(anatomy: Anatomy, load: Load, device: DeviceSpec) -> int:
+    """What a tower makes of the largest picture, which vLLM keeps while it profiles the language model."""
+    if not anatomy.vision or device.kind == "cpu":
+        return 0
+    return max(load.batch, _PICTURE_TOKENS) * anatomy.model.hidden * load.activation
 
 
 def _graphs(load: Load, device: DeviceSpec) -> int:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from corral.catalog.devices import DeviceSpec, NumberFormat
 from corral.catalog.links import LinkSpec
+from corral.planner.memory import shown
 from corral.planner.search.machines import Domain, Fleet, Machine
 
 # One tensor-parallel group: (machine, its devices) of each machine that it touches.
@@ -186,10 +187,11 @@ def _weakest(machines: Iterable[Machine]) -> DeviceSpec:
         return slowest
     common: list[NumberFormat] = [name for name in slowest.flops if all(name in device.flops for device in devices)]
     in_matrix = {name for name in slowest.matrix if all(name in device.matrix for device in devices)}
+    unified = any(device.unified for device in devices)
     least: dict[str, object] = {
         "memory": min(device.memory for device in devices),
-        "usable": min(device.usable for device in devices),
-        "unified": any(device.unified for device in devices),
+        "usable": min(shown(device) if unified else device.usable for device in devices),
+        "unified": unified,
         "flops": {name: min(device.flops[name] for device in devices) for name in common},
         "matrix": frozenset(in_matrix),
     }
