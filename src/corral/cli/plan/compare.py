@@ -16,7 +16,7 @@ def show_compared(plans: Sequence[Plan], out: Console) -> None:
     for name in ("model", "cluster", "best", "weights"):
         table.add_column(name, no_wrap=True)
     many = any(plan.workload.concurrency > 1 for plan in plans)
-    columns = ("tok/s", "range", *(("all",) if many else ()), "first token", "context", "power", "a month")
+    columns = ("tok/s", "range", *(("all",) if many else ()), "TTFT", "context", "power", "a month")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     fastest = max((plan.candidates[0].speed.decode.value for plan in plans if plan.candidates), default=0.0)

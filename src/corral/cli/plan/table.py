@@ -12,7 +12,7 @@ from rich.text import Text
 from corral.cli.plan.words import delay, duration, money, number, percent, print_table, rate, tokens, watts, way, where
 from corral.planner.plan import Candidate, Plan, Rank
 from corral.planner.search.engines import title
-from corral.units import format_bytes
+from corral.units import GIB
 
 _BAR: Final = 30
 _PARTS: Final = (("weights", "blue"), ("kv cache", "green"), ("state", "cyan"), ("activations", "magenta"),
@@ -64,7 +64,7 @@ def _memory(best: Candidate, out: Console) -> None:
     """One bar a node, of its fullest device; equal neighbours together."""
     plain = not (out.encoding or "").lower().startswith("utf")
     rows = [(node, max(ranks, key=lambda rank: rank.total), len(ranks)) for node, ranks in _by_node(best)]
-    bars = [list(found) for _, found in groupby(rows, key=lambda row: (row[1].holds, row[1].usable, row[2]))]
+    bars = [list(found) for _, found in groupby(rows, key=lambda row: (_held(row[1]), row[2]))]
     labels = [found[0][0] if len(found) == 1 else f"{found[0][0]} to {found[-1][0]}" for found in bars]
     width = max(len(label) for label in labels) + 2
     for label, ((_, rank, devices), *_rest) in zip(labels, bars, strict=True):
@@ -72,9 +72,16 @@ def _memory(best: Candidate, out: Console) -> None:
         line = Text("  ")
         line.append(f"{label:<{width}}")
         line.append_text(_bar(rank, plain=plain))
-        line.append(f"  {format_bytes(rank.total)} of {format_bytes(rank.usable)}{each}: ")
-        line.append(", ".join(f"{share.name} {format_bytes(share.bytes)}" for share in rank.holds), style="dim")
+        total, parts = _held(rank)
+        line.append(f"  {total}{each}: ")
+        line.append(parts, style="dim")
         out.print(line, soft_wrap=True)
+
+
+def _held(rank: Rank) -> tuple[str, str]:
+    """What a rank holds of what it may, and the parts of it that count."""
+    parts = ", ".join(f"{share.name} {share.bytes / GIB:.1f}" for share in rank.holds if share.bytes >= GIB // 20)
+    return f"{rank.total / GIB:.1f} of {rank.usable / GIB:.1f} GiB", parts or "next to nothing"
 
 
 def _by_node(best: Candidate) -> Iterator[tuple[str, list[Rank]]]:
@@ -99,7 +106,7 @@ def _others(plan: Plan) -> Table:
     for name in ("  other ways", "engine", "weights"):
         table.add_column(name, no_wrap=True)
     many = plan.workload.concurrency > 1
-    for name in ("nodes", "tok/s", *(("all",) if many else ()), "first token", "power", "context"):
+    for name in ("nodes", "tok/s", *(("all",) if many else ()), "TTFT", "power", "context"):
         table.add_column(name, justify="right", no_wrap=True)
     for other in plan.candidates[1:]:
         speed = other.speed

@@ -52,17 +52,17 @@ def _links(plan: Plan, out: Console) -> None:
         return
     out.print("[bold]What joins the nodes decides[/]")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("  link", f"{plan.candidates[0].layout}, tok/s", "of a step", "first token", "best", "tok/s"):
+    for heading in ("  link", f"{plan.candidates[0].layout}, tok/s", "talk", "TTFT", "best", "tok/s"):
         words = heading in {"  link", "best"}
         table.add_column(heading, justify="left" if words else "right", no_wrap=True)
     for cost in plan.interconnect:
-        nodes = f"{cost.best_nodes} nodes" if cost.best_nodes > 1 else "one node"
+        nodes = f"{cost.best_nodes} nodes" if cost.best_nodes > 1 else "1 node"
         table.add_row(
             f"  {escape(cost.title)}",
             number(cost.decode),
             percent(cost.communication),
             duration(cost.ttft),
-            f"{cost.best_layout} on {nodes}",
+            f"{cost.best_layout}, {nodes}",
             number(cost.best_decode),
         )
     print_table(table, out)

@@ -1,5 +1,7 @@
 """Figures of a plan as people read them, and tables that fit where they are printed; knows no plan's making."""
 
+from typing import Final
+
 from rich.console import Console
 from rich.table import Table
 
@@ -7,10 +9,16 @@ from corral.planner.plan import Candidate
 from corral.planner.search.engines import title
 from corral.planner.speed.values import Prediction
 
+_WIDE: Final = 240
+
 
 def print_table(table: Table, out: Console) -> None:
     """Print a table; into a file or a pipe as wide as it is, not as the terminal that is not there."""
-    out.print(table, width=None if out.is_terminal else 200, crop=False)
+    before = out.width
+    if not out.is_terminal:
+        out.width = max(before, _WIDE)
+    out.print(table)
+    out.width = before
 
 
 def number(value: float) -> str:

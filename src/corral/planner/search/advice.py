@@ -25,6 +25,8 @@ def advice(
     alone = _best(weighed, lambda one: _machines(one) == 1)
     if machines == 1 and len(fleet.machines) > 1:
         said += _do_not(fleet, weighed, chosen, made)
+    elif machines == 1:
+        said += _left_free(fleet, weighed, chosen, made)
     elif machines > 1:
         said += _worth_it(fleet, weighed, chosen, alone)
         faster = _best(single, lambda one: one.speed.decode.value > chosen.speed.decode.value)
@@ -54,6 +56,22 @@ def _do_not(fleet: Fleet, weighed: Sequence[Weighed], chosen: Weighed, made: Can
     left = len(fleet.machines) - len(made.nodes)
     if left:
         yield f"Use the other {left} node{'s' if left > 1 else ''} for replicas or another model."
+
+
+def _left_free(fleet: Fleet, weighed: Sequence[Weighed], chosen: Weighed, made: Candidate) -> Iterator[str]:
+    """What a single machine's other devices are good for, when they would not make it faster."""
+    left = sum(machine.devices for machine in fleet.machines) - made.devices
+    bits, ranks = chosen.trial.offer.bits, chosen.trial.degrees.ranks
+    wider = _best(weighed, lambda one: one.trial.degrees.ranks > ranks and one.trial.offer.bits >= bits - 1)
+    if left <= 0 or wider is None:
+        return
+    share = communication_share(wider.speed)
+    why = f" ({share * 100:.0f} % of each step is {_talk(wider)})" if share > 0.01 else ""
+    free = f"{left} devices stay free" if left > 1 else "One device stays free"
+    yield (
+        f"{free}: {_way(wider)} over {wider.trial.degrees.ranks} makes {_rate(wider)}{why}. Use"
+        f" {'them' if left > 1 else 'it'} for replicas or another model."
+    )
 
 
 def _worth_it(fleet: Fleet, weighed: Sequence[Weighed], chosen: Weighed, alone: Weighed | None) -> Iterator[str]:
