@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from corral.catalog.links import link
 from corral.cli.picture import svg
-from corral.cli.picture.places import MARGIN, Card, Rectangle, cards, groups_of
+from corral.cli.picture.places import MARGIN, Card, Rectangle, cards
 from corral.cli.picture.wiring import cables, cables_height, switches, switches_height
 from corral.cli.plan.words import delay, number, rate, tokens, watts, way
 from corral.cluster.values import Cluster, Node
 from corral.errors import BadInput
 from corral.planner.plan import Candidate, Plan, Rank
+from corral.planner.search.devices import DeviceSpecs, peer_link
 from corral.units import GIB
 
 _COLOURS: Final = {
@@ -43,19 +43,18 @@ def picture(plan: Plan, cluster: Cluster) -> str:
 
 
 def _labels(node: Node) -> tuple[str, ...]:
-    names = [device.name for device in node.devices]
-    several = len(node.devices) > 1
-    return tuple(
-        f"{names[number]}, {_joined_by(name)}" if count > 1 else names[number] if several else ""
-        for number, (count, name) in enumerate(groups_of(node))
-    )
-
-
-def _joined_by(name: str) -> str:
-    """What joins the devices of a group, in words."""
-    if not name:
-        return "joined by PCIe or as the catalog says"
-    return link(name).name.partition(" (")[0]
+    """What joins each group of devices, and what they are; nothing for a device alone."""
+    if not node.devices:
+        return ("",)
+    specs, labels = DeviceSpecs(), list[str]()
+    for entry in node.devices:
+        joined = peer_link(entry, specs.of(entry, node.name), node.name)
+        if joined is not None:
+            words = joined.name.partition(" (")[0].partition(",")[0]
+            labels.append(f"{words}  ·  {entry.name}")
+        else:
+            labels.append(entry.name if len(node.devices) > 1 else "")
+    return tuple(labels)
 
 
 def _header(plan: Plan, best: Candidate, width: float) -> list[str]:
@@ -117,24 +116,24 @@ def _tile(place: Rectangle, rank: Rank | None, best: Candidate) -> list[str]:
     if rank is None:
         middle = place.y + place.height / 2 + 4
         return [*drawn, svg.text(place.middle, middle, "free", 12, fill="soft", anchor="middle")]
-    words = _rank_words(rank, best)
+    words = _rank_words(rank, best, place.width - 14)
     held = f"{rank.total / GIB:.1f} of {rank.usable / GIB:.1f} GiB"
     if svg.width_of(held, 11) > place.width - 16:
         held = f"{rank.total / GIB:.0f} / {rank.usable / GIB:.0f} GiB"
     drawn += [
-        svg.text(place.x + 9, place.y + 19, svg.shortened(words, 12, place.width - 12), 12, bold=True),
+        svg.text(place.x + 9, place.y + 19, words, 12, bold=True),
         svg.text(place.x + 9, place.y + 57, svg.shortened(held, 11, place.width - 12), 11, fill="soft"),
     ]
     return drawn + _bar(place.x + 9, place.y + 28, place.width - 18, rank)
 
 
-def _rank_words(rank: Rank, best: Candidate) -> str:
-    words = f"rank {rank.rank}"
-    if best.pp > 1:
-        words += f" · stage {rank.stage + 1}"
-    if best.dp > 1 and rank.replica:
-        words += f" · replica {rank.replica + 1}"
-    return words
+def _rank_words(rank: Rank, best: Candidate, room: float) -> str:
+    """The rank with its stage and replica, in as many words as there is room for."""
+    stage = f" · stage {rank.stage + 1}" if best.pp > 1 else ""
+    replica = f" · replica {rank.replica + 1}" if best.dp > 1 and best.ep == 1 else ""
+    whole = f"rank {rank.rank}{stage}{replica}"
+    short = whole.replace("rank ", "").replace("stage ", "s").replace("replica ", "r")
+    return next((words for words in (whole, short) if svg.width_of(words, 12) <= room), f"{rank.rank}")
 
 
 def _bar(x: float, y: float, width: float, rank: Rank) -> list[str]:
