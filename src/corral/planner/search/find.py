@@ -53,23 +53,23 @@ class Found:
 def find(asked: Asked, fleet: Fleet, offers: Sequence[Offer], only: Degrees | None = None) -> Found:
     """Weigh every layout of every offer; with `only`, that layout."""
     found = [
-        (shape, tuple(degrees_of(shape, asked.model, fleet, asked.work.concurrency, only)))
+        (shape, tuple((degrees, kind_of(fleet, shape, degrees)) for degrees in ways))
         for shape in all_shapes(fleet, asked.model, only)
+        if (ways := tuple(degrees_of(shape, asked.model, fleet, asked.work.concurrency, only)))
     ]
     weighed: list[Weighed] = []
     considered = 0
     for offer in offers:
         pruning = Pruning(asked.work.target)
-        least = asked.least_bytes(offer)
+        least, stages = asked.least_bytes(offer), stages_allowed(offer.engine, asked.model)
         for shape, ways in found:
             considered += len(ways)
             if not _possible(shape, offer, least):
                 continue
-            for degrees in ways:
-                if against(offer.engine, shape, degrees, stages=stages_allowed(offer.engine, asked.model)):
-                    continue
-                key = kind_of(fleet, shape, degrees)
+            for degrees, key in ways:
                 if only is None and pruning.skips(key, shape.pp):
+                    continue
+                if against(offer.engine, shape, degrees, stages=stages):
                     continue
                 one = _weigh(asked, offer, shape, degrees)
                 if one is not None:
