@@ -13,7 +13,8 @@ from corral.models.config import architecture_from_config, model_type
 from corral.models.families.traits import FAMILIES
 from corral.models.fields import Fields
 from corral.models.formats import format_of_config
-from corral.models.known import catalog_model, known_models
+from corral.models.hf_config import read_config
+from corral.models.known import architecture, catalog_model, known_models
 from corral.models.parameters import active_parameters, parameters
 from corral.models.resolve import resolve
 from models.refusals import value_or_words
@@ -234,3 +235,17 @@ def test_a_config_that_is_no_json_object_is_refused(tmp_path, data):
 )
 def test_a_config_names_its_format(config, name):
     assert format_of_config(config) == name
+
+
+@pytest.mark.parametrize("name", ["nemotron-3-ultra-550b-a55b", "nemotron-3-nano-4b", "qwen3.5-27b", "kimi-k2.5"])
+def test_what_an_engine_is_told_of_a_model_agrees_with_its_anatomy(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps(dict(catalog_model(name).config)))
+    facts, model = read_config(tmp_path / "config.json"), architecture(name)
+    assert (facts.layers, facts.hidden, facts.vocabulary) == (model.layers, model.hidden, model.vocabulary)
+    mixers = [model.blocks[index].mixer for index in model.order]
+    cached = [
+        mixer.kv_rank + mixer.rope_dim if mixer.kind == "latent" else 2 * mixer.kv_heads * mixer.head_dim
+        for mixer in mixers
+        if mixer is not None and mixer.kind != "recurrent"
+    ]
+    assert facts.kv_values == sum(cached)

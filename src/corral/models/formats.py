@@ -14,7 +14,16 @@ _METHODS: Final = {
     "autoround": "autoround-int4",
     "intel/auto-round": "autoround-int4",
 }
-_GGUF: Final = {"F32": "fp32", "F16": "gguf-f16", "BF16": "gguf-bf16", "MXFP4": "gguf-mxfp4", "NVFP4": "gguf-nvfp4"}
+_GGUF: Final = {
+    "F32": "fp32",
+    "F16": "gguf-f16",
+    "BF16": "gguf-bf16",
+    "MXFP4": "gguf-mxfp4",
+    "NVFP4": "gguf-nvfp4",
+    "Q3_K": "q3_k_m",
+    "Q4_K": "q4_k_m",
+    "Q5_K": "q5_k_m",
+}
 # Of a repository's name: what its copies are stored in, where no file was read.
 _IN_NAME: Final = (
     (re.compile(r"nvfp4|(?<![a-z])fp4\b"), "nvfp4"),
@@ -82,9 +91,9 @@ def _of_weights(fields: Fields) -> str | None:
     return "mxfp4" if size == 32 else "nvfp4"
 
 
-def format_of_gguf(quantization: str) -> str:
-    """A GGUF file type ("Q4_K_M", "BF16") as a format's name."""
-    return _GGUF.get(quantization, quantization.lower())
+def format_of_gguf(quantization: str) -> str | None:
+    """A GGUF file type ("Q4_K_M", "BF16"), or the type of most of its tensors, as a format's name; None for neither."""
+    return _GGUF.get(quantization, quantization.lower()) if quantization != "unknown" else None
 
 
 def format_in_name(name: str) -> str | None:

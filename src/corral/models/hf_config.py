@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from corral.errors import BadInput
+from corral.models.families.layers import layer_count, layer_words
 from corral.models.fields import Fields
 from corral.models.jsonfile import read_object
 
@@ -51,7 +52,7 @@ def read_config(path: Path) -> Config:
 
 
 def _shape(fields: Fields) -> dict[str, int]:
-    layers = fields.count("layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    layers = layer_count(fields)
     hidden = fields.count("hidden", "hidden_size", "n_embd", "d_model")
     heads = fields.count("heads", "num_attention_heads", "n_head", "n_heads")
     kv_heads = fields.count("kv_heads", "num_key_value_heads", "num_kv_heads", default=heads)
@@ -81,10 +82,8 @@ def _shape(fields: Fields) -> dict[str, int]:
 
 def _caching_layers(fields: Fields, layers: int) -> int:
     """Layers whose attention keeps keys and values: all, unless the model says that some are of a linear kind."""
-    kinds = fields.values.get("layer_types")
-    if not isinstance(kinds, list) or len(cast("list[object]", kinds)) != layers:
-        return layers
-    return sum("attention" in str(kind) and "linear" not in str(kind) for kind in cast("list[object]", kinds))
+    kinds = [str(kind) for kind in fields.items("layer_types") or layer_words(fields)]
+    return sum("attention" in kind and "linear" not in kind for kind in kinds) if len(kinds) == layers else layers
 
 
 def _quantization(values: Mapping[str, object]) -> str:
