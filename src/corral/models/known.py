@@ -29,8 +29,10 @@ _ID: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
 
 
 class PublishedCount(Value):
-    """A parameter count that somebody published, and what it counts."""
+    """A parameter count to hold ours against, and what it counts."""
 
+    # counted: by the reference implementation from the same configuration, which proves our counting, not the sizes
+    origin: Literal["published", "counted"]
     kind: Literal["total", "active"]
     parameters: int
     rounding: int  # it is rounded to multiples of this; 0: exact
