@@ -21,7 +21,7 @@ _DRAFT: Final = re.compile(r"(?:^|\.)(?:mtp|nextn|draft)\w*(?:\.|$)")
 # Of a layer's tensor, or of one outside: the first that is found decides.
 _INSIDE: Final[tuple[tuple[re.Pattern[str], TensorClass], ...]] = (
     (re.compile(r"shared_expert|shexp|shared_mlp|latent|share_expert"), "shared"),
-    (re.compile(r"_exps\b|(?:^|\.)experts\."), "experts"),
+    (re.compile(r"_exps\b|(?:^|\.)experts\.|block_sparse_moe\.(?:in|out)put_linear"), "experts"),
     (
         re.compile(
             r"ffn_gate_inp|exp_probs_b|(?:^|[._])router(?:\.|$)|(?:^|\.)gate\.(?:weight|bias|e_score|tid2eid)"

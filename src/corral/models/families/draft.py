@@ -4,6 +4,7 @@ A draft that shares the model's embedding and head, as all of these do when serv
 """
 
 from corral.models.architecture import Block
+from corral.models.families.deepseek_v4 import deepseek_v4_block
 from corral.models.families.layers import layer_words
 from corral.models.families.traits import Family
 from corral.models.fields import Fields
@@ -16,7 +17,7 @@ def draft(fields: Fields, family: Family, blocks: tuple[Block, ...]) -> tuple[tu
     match family.mtp:
         case "deepseek":  # the last layer once more; norms of both inputs and before the head
             count = fields.count("layers", "num_nextn_predict_layers", "num_mtp_layers", default=0, least=0)
-            return (blocks[-1],) * count, count * (joined + 3 * hidden)
+            return (_last(fields, family, blocks),) * count, count * (joined + 3 * hidden)
         case "qwen":  # the last layer with full attention once more; the same norms, once
             count = fields.count("layers", "mtp_num_hidden_layers", default=0, least=0)
             full = next((block for block in reversed(blocks) if block.mixer and block.mixer.kind == "attention"), None)
@@ -25,6 +26,15 @@ def draft(fields: Fields, family: Family, blocks: tuple[Block, ...]) -> tuple[tu
             return _nemotron(fields, blocks, joined)
         case _:
             return (), 0
+
+
+def _last(fields: Fields, family: Family, blocks: tuple[Block, ...]) -> Block:
+    """The layer that the draft repeats; DeepSeek V4 states its compression behind those of the model's layers."""
+    ratios = fields.items("compress_ratios") or ()
+    if family.special == "deepseek_v4" and len(ratios) > len(blocks):
+        ratio = fields.counts("window", "compress_ratios", len(blocks) + 1)
+        return deepseek_v4_block(fields, ratio[-1]) if ratio else blocks[-1]
+    return blocks[-1]
 
 
 def _nemotron(fields: Fields, blocks: tuple[Block, ...], joined: int) -> tuple[tuple[Block, ...], int]:
