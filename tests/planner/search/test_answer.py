@@ -205,3 +205,21 @@ def test_a_plan_is_one_json_document_with_its_schema():
     document = found.model_dump(mode="json")
     assert document["schema"] == "corral.plan/1"
     assert type(found).model_validate(document) == found
+
+
+def test_a_dozen_machines_that_all_differ_are_planned_too():
+    kinds = ["rtx3090", "rtx4090", "a100-pcie-80", "gb10"]
+    nodes = [
+        node(number, card(kinds[number % 4], 1 + number // 4, power_limit=200.0 + number)) for number in range(1, 13)
+    ]
+    where = cluster(*nodes)
+    assert len(set(fleet_of(where).kinds)) == 12
+    found = planned(where, "llama-3.1-405b")
+    assert found.candidates
+    best = max(found.candidates, key=lambda one: len(one.nodes))
+    assert len(set(best.nodes)) == len(best.nodes)
+
+
+def test_what_is_known_of_how_the_model_was_read_is_said():
+    found = plan(asked(notes=("The Hub could not be asked.",)), equal("gb10", 1), Wishes())
+    assert "The Hub could not be asked." in found.warnings

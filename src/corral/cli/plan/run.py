@@ -75,6 +75,7 @@ def _plan(asking: Asking, model: PlannedModel, cluster: Cluster) -> Plan:
         weights_bytes=model.weights_bytes,
         weights_by_class=model.weights_by_class,
         power_limit=asking.power_limit or None,
+        notes=model.notes,
     )
     wishes = Wishes(
         engine=asking.engine or model.engine,

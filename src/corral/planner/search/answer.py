@@ -164,7 +164,7 @@ def _warnings(
     made: Candidate,
     loads: Sequence[CircuitLoad],
 ) -> tuple[str, ...]:
-    said = [*made.notes, *switch_warnings(cluster)]
+    said = [*(note for note in asked.notes if note not in asked.model.notes), *made.notes, *switch_warnings(cluster)]
     tight = max(made.ranks, key=lambda rank: rank.total / rank.usable)
     if tight.total > tight.usable * _TIGHT:
         said.append(

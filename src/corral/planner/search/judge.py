@@ -32,6 +32,7 @@ class Asked:
     weights_by_class: Mapping[TensorClass, int] = field(default_factory=dict[TensorClass, int])
     power_limit: float | None = None  # watts a device
     speculation: Speculation | None = None
+    notes: tuple[str, ...] = ()  # what to know of how the model was read
     _least: dict[str, int] = field(default_factory=dict[str, int], repr=False, compare=False)
 
     def of_other_files(self) -> "Asked":
