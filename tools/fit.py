@@ -35,7 +35,7 @@ from corral.planner.speed.rows import METRICS, Metric, Row, read_row
 from corral.planner.speed.work import Work, work
 
 ROOT: Final = Path(__file__).parent.parent
-TABLES: Final = ("measured/measured.csv",)
+TABLES: Final = ("measured/measured.csv", "measured/seeds.csv")
 SHIPPED: Final = "src/corral/planner/data/speed.json"
 HUBER: Final = 0.25  # an error beyond 28 % pulls no harder than one of 28 %
 NOISE: Final = 0.1  # of one measurement, as a logarithm
@@ -74,7 +74,10 @@ def items() -> list[Item]:
 
 
 def usable(row: Row, cells: Mapping[str, str]) -> Mapping[Metric, float]:
-    """What a row's measured columns may teach: not a warm TTFT, nor what contradicts the row itself."""
+    """What a row's measured columns may teach: nothing doubtful, no warm TTFT, nothing that contradicts the row."""
+    notes = cells.get("notes", "").lower()
+    if "doubtful" in notes or "unstated" in notes:
+        return {}
     measured = dict(row.measured)
     case = row.case
     if measured.get("decode") is not None and measured.get("decode") == measured.get("prefill"):
@@ -139,21 +142,21 @@ class Parameters:
 
 
 def weights(of: Sequence[Item], train: Sequence[int]) -> Vector:
-    """Of each measured value: a source's values of a metric together weigh as five times the root of their number."""
+    """Of each measured value: one, and less where a source has more than 25 of a metric: 5 / root of their number."""
     counts = Counter((of[i].row.source, m) for i in train for m in of[i].measured)
-    return np.array([5.0 * counts[of[i].row.source, m] ** -0.5 for i in train for m in of[i].measured])
+    return np.array([min(1.0, 5.0 * counts[of[i].row.source, m] ** -0.5) for i in train for m in of[i].measured])
 
 
 def fit(given: Parameters, train: Sequence[int], start: Vector, most: int = 10) -> Vector:
     """The most probable parameters given these rows."""
     at = start.copy()
     weight = weights(given.items, train)
-    damping = 1e-2
+    damping = 0.1
 
     def errors(here: Vector) -> Vector:
         return np.array(
             [
-                math.log(values[m] / v)
+                math.log(max(values[m], 1e-300) / v)
                 for i in train
                 for values in (predicted(given.items[i], given.rates(here, given.items[i])),)
                 for m, v in given.items[i].measured.items()
@@ -170,7 +173,7 @@ def fit(given: Parameters, train: Sequence[int], start: Vector, most: int = 10) 
     for _ in range(most):
         curvature, slope = _normal(given, train, at, error, weight)
         for _ in range(7):
-            step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -slope).clip(-1.0, 1.0)
+            step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -slope).clip(-0.5, 0.5)
             tried = at + step
             tried_error = errors(tried)
             then = cost(tried_error, tried)

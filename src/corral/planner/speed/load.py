@@ -92,7 +92,8 @@ def estimate(
     if together:
         first = group + busy * others / 2.0
     else:
-        first = group + busy * min(1.0, total / cycle) * others / (1.0 + others / rates.synchrony)
+        share = min(1.0, total / cycle) / (1.0 + others / rates.queue)
+        first = group + busy * others * min(1.0, rates.lockstep + share)
     ttft = first + seconds * emitted + (streams / slots - 1.0) * cycle
     tpot = seconds if alone or slots <= 1.0 else max(seconds, (cycle - first) / output)
     made = slots * output * split.dp
@@ -110,7 +111,7 @@ def estimate(
     )
 
 
-_COMPUTING: Final = frozenset({"matrices: dense", "matrices: experts", "attention"})
+_COMPUTING: Final = frozenset({"matrices: dense", "matrices: experts", "attention", "recurrence"})
 
 
 def _slowed(case: SpeedCase, rates: Rates) -> float:

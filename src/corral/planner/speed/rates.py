@@ -8,8 +8,10 @@ class Rates(NamedTuple):
 
     read: float  # share of the bandwidth that reading dense weights reaches
     width: float  # exponent of hidden size / 4096 by which reading narrow matrices is slower
+    swift: float  # exponent of bandwidth / 500 GB/s by which faster memory is used less well
     read_experts: float  # the same for experts, as a multiple of `read`
     read_cache: float  # share of the bandwidth that reading the cache reaches
+    state: float  # times that a recurrent state's bytes move in a step, as a multiple of once in and once out
     compute: float  # share of the peak that a decode batch's matrices reach
     layer: float  # per half layer (a mixer or a feed-forward) and step
     recurrent: float  # more per recurrent layer and step
@@ -25,9 +27,11 @@ class Rates(NamedTuple):
     scale: float  # exponent of the peak / 100 TFLOPS by which larger devices reach a smaller share
     mfu_experts: float  # the same for experts, as a multiple of `mfu`
     mfu_attention: float  # share of the 16-bit peak that a prompt's attention reaches
+    scan: float  # share of the 16-bit peak that a prompt's recurrences reach
     half: float  # tokens of a chunk at which half of `mfu` is reached, at hidden size 4096
     layer_prompt: float  # per half layer and chunk of a prompt
     request: float  # per request, before its first token
     interference: float  # share of a prompt's time by which other streams wait
-    synchrony: float  # streams that tend to begin together, at a steady load
+    queue: float  # requests that wait before one at most, when they come at their own times
+    lockstep: float  # share of the streams that begin together even at a steady load
     power: float  # exponent of (limit / stock limit) by which computing slows

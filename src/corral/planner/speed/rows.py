@@ -26,12 +26,13 @@ COLUMNS: Final[Mapping[Metric, str]] = {
     "ttft": "ttft_ms",
     "output": "output_tok_s",
 }
-REQUIRED: Final = ("device", "engine", "model")
+REQUIRED: Final = ("device", "model")
 MEASURED: Final = ("prefill_tok_s", "decode_tok_s", "output_tok_s", "ttft_ms", "tpot_ms", "power_w")
 
 # Typical of the field where a row leaves them out.
 _PROMPT: Final = 128
 _OUTPUT: Final = 128
+_FRESH: Final = 256  # tokens of a warm prompt that the prefix cache does not hold
 _MOST: Final = 2**31  # a count above is a mistake
 
 
@@ -85,7 +86,7 @@ def _row(line: int, cells: Mapping[str, str], names: Names) -> Row:
             raise BadInput(f"the column {column} is empty.", "Give a name of the catalog.")
     device = names.device(cells["device"].strip())
     model = names.model(cells["model"].strip())
-    engine = cells["engine"].strip()
+    engine = cells.get("engine", "").strip() or "vllm"
     notes = f"{cells.get('notes', '')} {cells.get('locator', '')}".lower()
     gguf = reads_gguf(engine)
     concurrency = _count(cells, "concurrency", 1)
@@ -107,7 +108,7 @@ def _row(line: int, cells: Mapping[str, str], names: Names) -> Row:
         eager=cells.get("eager", "").strip().lower() in {"yes", "true", "1"},
         speculation=_speculation(cells.get("speculative", "")),
         prompt=(prompt + filled if bench else prompt) or 1,
-        cached=filled if bench else 0,
+        cached=filled if bench else max(0, prompt - _FRESH) if is_warm(notes) else 0,
         context=filled if bench else max(prompt, filled),
         output=output,
         concurrency=concurrency,
@@ -123,7 +124,7 @@ def _row(line: int, cells: Mapping[str, str], names: Names) -> Row:
         source=cells.get("source", "").strip(),
         case=case,
         conventions=Conventions(
-            together="llama-benchy" in notes,
+            together=not re.search(r"steady|request rate|poisson|bench serve|genai-perf|aiperf", notes),
             apart=apart,
             from_first_token="llama-benchy" in notes,
             by_client="kind=aggregate_output" in notes,

@@ -19,7 +19,8 @@ def soft_max(a: float, b: float) -> float:
 
 def reading_rate(work: Work, rates: Rates) -> float:
     """Bytes of dense weights a second."""
-    return float(work.bandwidth * rates.read * (work.body.hidden / 4096.0) ** rates.width)
+    wide = (work.body.hidden / 4096.0) ** rates.width
+    return float(work.bandwidth * rates.read * wide * (5e11 / work.bandwidth) ** rates.swift)
 
 
 def decode_step(
@@ -47,7 +48,8 @@ def decode_step(
         routed = work.experts_bytes * work.touched(batch**rates.spread) / (bandwidth * rates.read_experts)
     reading = dense + head + routed
     computing = batch * (work.dense_flops + work.head_flops + work.routed_flops) / peak
-    cache = sequences * (work.cache_bytes(context) + work.state_bytes) / (work.bandwidth * rates.read_cache)
+    moved = work.cache_bytes(context) + work.state_bytes * rates.state
+    cache = sequences * moved / (work.bandwidth * rates.read_cache)
     attention = batch * work.attention_flops(context) / (work.peak16 * rates.mfu_attention)
     halves = body.mixers + body.feed_forwards
     terms: Terms = {
@@ -88,6 +90,7 @@ def prompt_time(
     peak = best * size / (size + rates.half * 4096.0 / body.hidden)
     dense = tokens * work.dense_flops / peak + prompts * work.head_flops / best
     routed = tokens * work.routed_flops / (peak * rates.mfu_experts)
+    scan = tokens * work.scan_flops / (work.peak16 * rates.scan)
     touched = work.experts_bytes * work.touched(size**rates.spread) / rates.read_experts if body.routed else 0.0
     reading = chunks * (work.dense_bytes + work.head_bytes + touched) / reading_rate(work, rates)
     halves = body.mixers + body.feed_forwards
@@ -96,6 +99,7 @@ def prompt_time(
         "matrices: experts": routed,
         "reading weights": soft_max(dense + routed, reading) - dense - routed,
         "attention": attention,
+        "recurrence": scan,
         "per-layer overhead": rates.layer_prompt * halves * chunks,
     }
     _communication(terms, work, rates, links, tokens, messages=chunks)

@@ -69,7 +69,7 @@ class Work:
         mean = depth + tokens / 2
         for cache in self.body.caches:
             total += cache.layers * tokens * cache.read(mean) * cache.prefill_flops
-        return (total + tokens * self.scan_flops * self.tp) / self.tp
+        return total / self.tp
 
     def touched(self, tokens: float) -> float:
         """Share of the experts that `tokens` routed tokens touch, each its own choice: 1 - (1 - k/E)^tokens."""
