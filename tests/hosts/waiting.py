@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:

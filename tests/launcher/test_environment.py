@@ -420,3 +420,15 @@ def test_a_node_gets_what_scripts_share_along_with_the_script(tmp_path):
         told = json.loads(process.stdout.readline())
 
     assert "exist for 2.7" in told["error"]["cause"]
+
+
+def test_lines_of_two_threads_are_told_whole():
+    code = """
+import threading
+from corral.launcher.onnode.building import tell
+threads = [threading.Thread(target=lambda: [tell({"text": "x" * 50}) for _ in range(300)]) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+    told = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, check=True, text=True).stdout
+    assert [json.loads(line) for line in told.splitlines()] == [{"text": "x" * 50}] * 1200

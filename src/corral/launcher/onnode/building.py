@@ -70,10 +70,15 @@ class Teller:
                 self.copy.write_text(json.dumps(said))
 
 
+_TELLING = threading.Lock()
+
+
 def tell(line: Mapping[str, Any]) -> None:
-    """Write one JSON line."""
+    """Write one JSON line, whole even when another thread tells something at the same time."""
     try:
-        print(json.dumps(line), flush=True)
+        with _TELLING:
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
     except OSError:
         raise Stopped from None
 
