@@ -424,8 +424,9 @@ def test_a_node_gets_what_scripts_share_along_with_the_script(tmp_path):
 
 def test_lines_of_two_threads_are_told_whole():
     code = """
-import threading
+import sys, threading
 from corral.launcher.onnode.building import tell
+sys.setswitchinterval(1e-6)
 threads = [threading.Thread(target=lambda: [tell({"text": "x" * 50}) for _ in range(300)]) for _ in range(4)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
