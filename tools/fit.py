@@ -78,6 +78,8 @@ def usable(row: Row, cells: Mapping[str, str]) -> Mapping[Metric, float]:
     notes = cells.get("notes", "").lower()
     if "doubtful" in notes or "unstated" in notes:
         return {}
+    if "rpc" in row.engine and cells.get("devices", "").strip() == "1":
+        return {}  # another device took part that the row does not name
     measured = dict(row.measured)
     case = row.case
     if measured.get("decode") is not None and measured.get("decode") == measured.get("prefill"):

@@ -40,7 +40,8 @@ QUANTITIES: Final[dict[str, Quantity]] = {
             "format": 0.08,
             "engine+class": 0.1,
             "engine+format": 0.1,
-            "generation+format": 0.1,
+            "generation+format": 0.08,
+            "class+format": 0.15,
             "engine+device": 0.08,
         },
         {"engine+format=exllama+exl3": -0.35},  # its trellis is decoded in arithmetic, not only read
@@ -86,7 +87,7 @@ QUANTITIES: Final[dict[str, Quantity]] = {
         0.7,
         0.15,
         {"engine": 0.1, "fabric": 0.3, "link": 0.3, "fabric+ranks": 0.4, "engine+fabric": 0.2},
-        {"fabric=pcie": -0.7},
+        {"fabric=pcie": -0.7, "fabric+ranks=pcie+many": -0.4},
     ),
     "hop": Quantity(1.5, 0.3, {"engine": 0.5, "fabric": 0.5}),
     "mfu": Quantity(
@@ -100,7 +101,8 @@ QUANTITIES: Final[dict[str, Quantity]] = {
             "format": 0.1,
             "engine+format": 0.15,
             "engine+class": 0.25,
-            "generation+format": 0.2,
+            "generation+format": 0.15,
+            "class+format": 0.2,
             "engine+device": 0.15,
         },
         {"engine=llamacpp": -0.3},
@@ -177,4 +179,5 @@ def properties(case: SpeedCase, work: Work) -> dict[str, str]:
         "engine+class": f"{engine}+{kind_of_device}",
         "engine+generation": f"{engine}+{generation}",
         "generation+format": f"{generation}+{form}",
+        "class+format": f"{kind_of_device}+{form}",
     }
