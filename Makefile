@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-start bench-memory bench-plan claims lock clean
+.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-start bench-memory bench-plan bench-ranking claims lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ judge: $(VENV)/.dev ## Print the leave-one-source-out errors of the speed model 
 
 bench-plan: $(VENV)/.dev ## How long planning takes: every layout of a model on 16 nodes of 8 devices
 	$(BIN)/python benchmarks/plan.py $(ARGS)
+
+bench-ranking: $(VENV)/.dev ## Of two measured layouts of one model: how often the faster is ranked first
+	$(BIN)/python benchmarks/ranking.py $(ARGS)
 
 claims: $(VENV)/.installed ## Write docs/claims.md: what the source documents claim, beside what Corral computes
 	$(BIN)/corral claims --output docs/claims.md
