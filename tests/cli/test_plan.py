@@ -184,3 +184,20 @@ def test_without_a_cluster_file_the_cluster_is_this_machine(corral):
     code, out, err = corral("plan", "qwen3-0.6b", "--context", "512", "--json")
     assert code in {0, 1}, err
     assert json.loads(out)["cluster"] == "this-machine"
+
+
+@pytest.mark.parametrize(
+    ("words", "work"),
+    [
+        ((), (8192, 2048, 512)),
+        (("--context", 1024), (1024, 768, 256)),
+        (("--prompt", 100_000), (100_512, 100_000, 512)),
+        (("--prompt", 100, "--output", 20), (8192, 100, 20)),
+        (("--output", 20_000), (22_048, 2048, 20_000)),
+    ],
+)
+def test_what_is_left_out_of_the_load_is_a_chat_that_fits(corral, sparks, words, work):
+    code, out, err = corral("plan", "llama-3.1-8b", "-c", sparks, *words, "--json")
+    assert code == 0, err
+    load = json.loads(out)["workload"]
+    assert (load["context"], load["prompt"], load["output"]) == work

@@ -97,10 +97,10 @@ def _workload(asking: Asking, longest: int) -> Workload:
     """What was asked for; what was left out is a chat of moderate length, no longer than the model was made for."""
     if asking.target not in TARGETS:
         raise BadInput(f"{asking.target!r} is no target.", f"Use one of {', '.join(TARGETS)}.")
-    needed = (asking.prompt or 0) + (asking.output or 0)
-    context = asking.context or max(min(_CONTEXT, longest), needed)
-    output = asking.output or max(1, min(_OUTPUT, (context - asking.prompt) // 2))
-    prompt = asking.prompt or max(1, min(_PROMPT, context - output))
+    room = asking.context or min(_CONTEXT, longest)
+    output = asking.output or max(1, min(_OUTPUT, room // 4))
+    prompt = asking.prompt or max(1, min(_PROMPT, room - output if asking.context else room - room // 4))
+    context = asking.context or max(room, prompt + output)
     return Workload(
         context=context,
         prompt=prompt,
