@@ -47,6 +47,10 @@ def test_every_claim_has_its_line_and_every_table_its_claims(found):
         (201, "001", False),  # 210 GB in 128
         (99, "003", False),  # 3 kW on one circuit
         (230, "004", False),  # a single stream sees the whole model
+        (60, "000", False),  # a list of parts that does not add up
+        (46, "003", False),  # vLLM over nodes without Ray
+        (234, "001", False),  # sizes at four bits
+        (413, "001", False),  # lanes
     ],
 )
 def test_known_errors_are_found_and_known_truths_are_not(found, line, document, agree):
@@ -57,7 +61,7 @@ def test_known_errors_are_found_and_known_truths_are_not(found, line, document, 
 
 def test_what_agrees():
     def claim(claimed):
-        return Claim(line=1, says="x", claimed=claimed, find="sum")
+        return Claim(line=1, says="x", claimed=claimed, find="device")
 
     yes = True
 

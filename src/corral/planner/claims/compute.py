@@ -243,7 +243,7 @@ def _arithmetic(of: Facts, _clusters: Clusters) -> Answer:
 
 
 def _elsewhere(of: Facts, _clusters: Clusters) -> Answer:
-    return Answer(text=of.get("text", "not computed"))
+    return Answer(text=of.get("text", "not computed"), value=of.get("value"))
 
 
 _KINDS: Final[Mapping[Kind, Callable[[Facts, Clusters], Answer]]] = {

@@ -8,8 +8,9 @@ from typing import Final
 from corral.planner.claims.compute import answer
 from corral.planner.claims.values import Answer, Claim, Document, Judged, JudgedDocument, JudgedTable, Table
 
-# A document rounds, and says "about": figures this near to each other are the same.
+# A document rounds, and says "about": figures this near to each other are the same. What it adds up must add up.
 _NEAR: Final = 0.1
+_NEAR_SUM: Final = 0.01
 
 
 @cache
@@ -45,4 +46,5 @@ def agrees(claim: Claim, found: Answer) -> bool | None:
     low, high = claim.claimed if isinstance(claim.claimed, tuple) else (claim.claimed, claim.claimed)
     value_low = found.low if found.low is not None else found.value
     value_high = found.high if found.high is not None else found.value
-    return value_low <= high * (1 + _NEAR) and value_high >= low * (1 - _NEAR)
+    near = _NEAR_SUM if claim.find == "sum" else _NEAR
+    return value_low <= high * (1 + near) and value_high >= low * (1 - near)
