@@ -48,7 +48,7 @@ def test_every_claim_has_its_line_and_every_table_its_claims(found):
         (99, "003", False),  # 3 kW on one circuit
         (230, "004", False),  # a single stream sees the whole model
         (60, "000", False),  # a list of parts that does not add up
-        (46, "003", False),  # vLLM over nodes without Ray
+        (47, "003", False),  # vLLM over nodes without Ray
         (234, "001", False),  # sizes at four bits
         (413, "001", False),  # lanes
     ],
