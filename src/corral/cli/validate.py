@@ -1,9 +1,11 @@
 """`corral validate`: how well the speed model predicts a table of measurements; knows files and tables, no formula."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Final
 
+from rich.markup import escape
 from rich.table import Table
 
 from corral.cli.console import console, print_json
@@ -12,7 +14,7 @@ from corral.planner.speed.judge import MetricErrors, NotCovered, Validation, com
 from corral.planner.speed.lookup import catalog_names
 from corral.planner.speed.rows import COLUMNS, METRICS, REQUIRED, Row, read_row
 
-_LARGEST: Final = 256 * 2**20  # bytes; a larger file is no table of runs
+_LARGEST: Final = 64 * 2**20  # bytes; a larger file is no table of runs
 
 
 def run_validate(path: str, *, as_json: bool) -> None:
@@ -44,19 +46,14 @@ def read_table(path: Path) -> tuple[list[Row], list[NotCovered]]:
 def _cells(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Lines of the file by column, with their numbers."""
     try:
-        if path.stat().st_size > _LARGEST:
-            raise BadInput(f"{path} is larger than {_LARGEST // 2**20} MiB.", "Give a table of runs, one a row.")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            _check_header(path, header)
-            lines = [
-                (reader.line_num, {name: value or "" for name, value in row.items() if isinstance(name, str)})
-                for row in reader
-            ]
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}.", "Give the path of a CSV file.") from None
+        reader = csv.DictReader(io.StringIO(_content(path).decode("utf-8-sig"), newline=""), strict=True)
+        header = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = header
+        _check_header(path, header)
+        lines = [
+            (reader.line_num, {name: value or "" for name, value in row.items() if isinstance(name, str)})
+            for row in reader
+        ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} is no CSV table: {error}.", "Save it as UTF-8 CSV, with commas.") from None
     if not lines:
@@ -64,10 +61,25 @@ def _cells(path: Path) -> list[tuple[int, dict[str, str]]]:
     return lines
 
 
+def _content(path: Path) -> bytes:
+    """The whole file, or no more than a table may have of one that never ends."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}.", "Give the path of a CSV file.") from None
+    if len(content) > _LARGEST:
+        raise BadInput(f"{path} is larger than {_LARGEST // 2**20} MiB.", "Give a table of runs, one a row.")
+    return content
+
+
 def _check_header(path: Path, header: list[str]) -> None:
     wanted = "Its columns are those of measured/README.md: " + ", ".join((*REQUIRED, *COLUMNS.values())) + " and more."
     if not any(header):
         raise BadInput(f"{path} is empty.", wanted)
+    for separator, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and header[0].count(separator) >= len(REQUIRED):
+            raise BadInput(f"The columns of {path} are separated by {called}.", "Save it as UTF-8 CSV, with commas.")
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise BadInput(f"{path} lacks the column {missing[0]}.", wanted)
@@ -116,4 +128,4 @@ def _row(table: Table, name: str, errors: MetricErrors) -> None:
     def share(value: float | None) -> str:
         return "" if value is None else f"{value:.1%}"
 
-    table.add_row(name, str(errors.n), share(errors.median_ape), share(errors.p90_ape), share(errors.in_range))
+    table.add_row(escape(name), str(errors.n), share(errors.median_ape), share(errors.p90_ape), share(errors.in_range))
