@@ -30,7 +30,7 @@ class Quantity:
 # collectives by fabric is that of `facts` on communication: NCCL and custom all-reduces of some kilobytes.
 QUANTITIES: Final[dict[str, Quantity]] = {
     "read": Quantity(
-        0.78,
+        0.8,
         0.08,
         {
             "engine": 0.07,
@@ -91,7 +91,7 @@ QUANTITIES: Final[dict[str, Quantity]] = {
     ),
     "hop": Quantity(1.5, 0.3, {"engine": 0.5, "fabric": 0.5}),
     "mfu": Quantity(
-        0.75,
+        0.88,
         0.1,
         {
             "engine": 0.1,
@@ -105,7 +105,7 @@ QUANTITIES: Final[dict[str, Quantity]] = {
             "class+format": 0.2,
             "engine+device": 0.15,
         },
-        {"engine=llamacpp": -0.3},
+        {"engine=llamacpp": -0.4, "class=nvidia/soc": -0.3, "class=amd/soc": -0.3},
     ),
     "scale": Quantity(0.15, 0.1, {"engine": 0.15}, {"engine=llamacpp": 0.7}),
     "mfu_experts": Quantity(0.5, 0.2, {"engine": 0.15, "engine+class": 0.3, "format": 0.2, "engine+format": 0.2}),
@@ -120,8 +120,8 @@ QUANTITIES: Final[dict[str, Quantity]] = {
     "layer_prompt": Quantity(2e-5, 0.2, {"engine": 0.2, "engine+class": 0.3}),
     "request": Quantity(0.008, 0.2, {"engine": 0.2, "class": 0.4, "engine+class": 0.5}, {"class=nvidia/soc": 0.7}),
     "interference": Quantity(1.0, 0.07, {"engine": 0.07}),
-    "queue": Quantity(6.0, 0.4, {"engine": 0.4}),
-    "lockstep": Quantity(0.05, 0.4, {"engine": 1.0}, {"engine=sglang": 2.3}),
+    "queue": Quantity(5.0, 0.4, {"engine": 0.4}),
+    "lockstep": Quantity(0.02, 0.4, {"engine": 1.0}, {"engine=sglang": 3.0}),
     "power": Quantity(0.4, 0.3, {"class": 0.2}),
 }
 ORDER: Final = Rates._fields
