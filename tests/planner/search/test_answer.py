@@ -223,3 +223,15 @@ def test_a_dozen_machines_that_all_differ_are_planned_too():
 def test_what_is_known_of_how_the_model_was_read_is_said():
     found = plan(asked(notes=("The Hub could not be asked.",)), equal("gb10", 1), Wishes())
     assert "The Hub could not be asked." in found.warnings
+
+
+def test_an_engine_without_rdma_goes_over_tcp_on_the_same_wire():
+    wishes = {"engine": "llamacpp", "layout": parse_degrees("pp2")}
+    roce, tcp, slow = (
+        planned(equal("gb10", 2, kind=kind), "llama-3.1-70b", wishes=wishes).candidates[0]
+        for kind in ("roce-200g", "tcp-200g", "tcp-1g")
+    )
+    assert roce.links == tcp.links == ("tcp-200g",)
+    assert roce.speed.decode.value == tcp.speed.decode.value > slow.speed.decode.value
+    with_rdma = planned(equal("gb10", 2), "llama-3.1-70b", wishes={"engine": "vllm", "layout": parse_degrees("pp2")})
+    assert with_rdma.candidates[0].links == ("roce-200g",)

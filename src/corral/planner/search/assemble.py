@@ -19,7 +19,7 @@ def candidate(asked: Asked, fleet: Fleet, one: Weighed, switches: float = 0.0) -
     ranks = _ranks(fleet, one)
     case = memory_case(asked, trial)
     unlaunchable = launchable(trial.offer.engine, trial.shape, degrees)
-    links = [spec.id for spec in (trial.shape.inner, trial.shape.outer) if spec is not None]
+    links = [spec.id for spec in (trial.split.device_link, trial.split.node_link) if spec is not None]
     return Candidate(
         layout=str(degrees),
         tp=degrees.tp,

@@ -11,8 +11,10 @@ from corral.planner.formats import weight_format
 from corral.planner.memory import MemoryCase, proportional_layers, room, stage_layers, stage_memory
 from corral.planner.plan import Workload
 from corral.planner.search.degrees import Degrees
+from corral.planner.search.engines import READS_GGUF
 from corral.planner.search.offers import Offer
 from corral.planner.search.shapes import Shape
+from corral.planner.search.wires import without_rdma
 from corral.planner.speed.engines import batches_stages
 from corral.planner.speed.predict import predict
 from corral.planner.speed.values import Prediction, Speculation, Speed, SpeedCase, Split, Term
@@ -65,6 +67,9 @@ class Trial:
 def trial(shape: Shape, degrees: Degrees, offer: Offer, layers: tuple[int, ...]) -> Trial:
     """A trial with its split."""
     replica = degrees.replica
+    outer = shape.outer
+    if outer is not None and offer.engine in READS_GGUF:
+        outer = without_rdma(outer)  # llama.cpp's RPC is plain TCP
     # Without validation, as all parts are values already: hundreds are made for one plan.
     split = Split.model_construct(
         tp=replica.tp,
@@ -73,7 +78,7 @@ def trial(shape: Shape, degrees: Degrees, offer: Offer, layers: tuple[int, ...])
         dp=replica.dp,
         nodes=shape.islands,
         device_link=shape.inner,
-        node_link=shape.outer,
+        node_link=outer,
     )
     return Trial(shape, degrees, offer, layers, split)
 

@@ -48,6 +48,22 @@ def _spec(kind: str | None, bandwidth: int | None, latency: float | None) -> Lin
     return spec.model_copy(update=update) if update else spec
 
 
+# What carries TCP on the same wire, for what cannot do RDMA.
+_OVER_TCP: Final = {
+    "tb5-rdma": "tb5-tcp", "ib-fdr": "tcp-50g", "ib-edr": "tcp-100g", "ib-hdr": "tcp-200g", "ib-ndr": "tcp-400g",
+}  # fmt: skip
+
+
+def without_rdma(spec: LinkSpec) -> LinkSpec:
+    """The same wire for an engine whose ranks talk over TCP alone; no faster than it was measured."""
+    if not spec.rdma:
+        return spec
+    same = link(_OVER_TCP.get(spec.id, spec.id.replace("roce-", "tcp-")))
+    if same.bandwidth <= spec.bandwidth:
+        return same
+    return same.model_copy(update={"bandwidth": spec.bandwidth})
+
+
 def _carrying(bandwidth: float) -> LinkSpec:
     """The slowest Ethernet over TCP that can carry this."""
     ethernet = sorted(
