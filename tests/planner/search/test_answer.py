@@ -235,3 +235,11 @@ def test_an_engine_without_rdma_goes_over_tcp_on_the_same_wire():
     assert roce.speed.decode.value == tcp.speed.decode.value > slow.speed.decode.value
     with_rdma = planned(equal("gb10", 2), "llama-3.1-70b", wishes={"engine": "vllm", "layout": parse_degrees("pp2")})
     assert with_rdma.candidates[0].links == ("roce-200g",)
+
+
+def test_a_machine_that_an_engine_does_not_run_on_takes_nothing_from_the_others():
+    nvidia = cluster(node(1, card("gb10")), node(2, card("gb10")))
+    alone = planned(nvidia, "llama-3.1-70b").candidates[0]
+    with_mac = cluster(node(1, card("gb10")), node(2, card("gb10")), node(3, card("m4-pro")))
+    best = planned(with_mac, "llama-3.1-70b").candidates[0]
+    assert (best.engine, best.nodes) == (alone.engine, alone.nodes) == ("vllm", ("n1", "n2"))

@@ -16,7 +16,7 @@ MODELS = st.sampled_from(["llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "gpt
 NVIDIA = [name for name, kind in KINDS.items() if kind["vendor"] == "nvidia"]
 LINKS = st.sampled_from(["roce-200g", "roce-100g", "tcp-100g", "tcp-10g", "tcp-1g"])
 TARGETS = st.sampled_from(["speed", "throughput", "watts"])
-INT4 = Offer("vllm", "awq-int4", "auto", 4.16)
+INT4 = Offer("vllm", "awq-int4", "auto", 4.16, frozenset(KINDS))
 
 
 @st.composite

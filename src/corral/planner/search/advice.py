@@ -10,6 +10,7 @@ from corral.planner.search.find import Weighed
 from corral.planner.search.machines import Fleet
 
 _HARDLY: Final = 1.15  # times as fast: less is hardly worth a second machine
+_SOONER: Final = 1.5  # times as soon: a first token that is worth a second machine
 _EIGHT: Final = 7.0  # bits of a weight from which quality is that of the original, by and large
 
 
@@ -89,6 +90,12 @@ def _worth_it(fleet: Fleet, weighed: Sequence[Weighed], chosen: Weighed, alone: 
             yield (
                 f"{count} nodes make {_rate(chosen)}, {gain:.1f} times the {alone.speed.decode.value:.3g} of one node"
                 f" ({_way(alone)})."
+            )
+        elif alone.speed.ttft.value > chosen.speed.ttft.value * _SOONER:
+            yield (
+                f"Distributing pays for prompts: the first token comes after {chosen.speed.ttft.value:.2g} s instead of"
+                f" {alone.speed.ttft.value:.2g} s. Generating, one node makes {_rate(alone)} with {_way(alone)},"
+                f" {count} nodes {_rate(chosen)}."
             )
         else:
             yield (

@@ -20,7 +20,7 @@ from corral.planner.search.find import Found, Weighed, closest, find
 from corral.planner.search.fleet import fleet_of
 from corral.planner.search.judge import Asked
 from corral.planner.search.machines import Fleet, Machine
-from corral.planner.search.offers import Offer, offers, stages_allowed
+from corral.planner.search.offers import Offer, offers, runs_on, stages_allowed
 from corral.planner.search.remedies import Want, remedy, sentence
 from corral.planner.search.trials import all_shapes
 from corral.planner.search.whatif import interconnect, limit_effects, limit_for_circuits
@@ -224,9 +224,11 @@ def _require_layout(asked: Asked, fleet: Fleet, layout: Degrees, tried: Sequence
         against(offer.engine, shape, layout, stages=stages_allowed(offer.engine, asked.model))
         for offer in tried
         for shape in found
+        if runs_on(offer, shape.machines)
     ]
-    if all(reasons):
-        raise BadInput(*next(reason for reason in reasons if reason))
+    first = next((reason for reason in reasons if reason), None)
+    if first is not None and all(reasons):
+        raise BadInput(*first)
 
 
 def _why_no_shape(fleet: Fleet, layout: Degrees) -> str:

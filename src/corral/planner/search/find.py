@@ -9,7 +9,7 @@ from corral.planner.search.degrees import Degrees
 from corral.planner.search.engines import against
 from corral.planner.search.judge import Asked, Trial, holds, layer_choices, memory_case, speed, trial
 from corral.planner.search.machines import Fleet
-from corral.planner.search.offers import Offer, stages_allowed
+from corral.planner.search.offers import Offer, runs_on, stages_allowed
 from corral.planner.search.shapes import Shape
 from corral.planner.search.targets import Figures, merit
 from corral.planner.search.trials import Pruning, all_shapes, degrees_of, kind_of
@@ -64,7 +64,7 @@ def find(asked: Asked, fleet: Fleet, offers: Sequence[Offer], only: Degrees | No
         least, stages = asked.least_bytes(offer), stages_allowed(offer.engine, asked.model)
         for shape, ways in found:
             considered += len(ways)
-            if not _possible(shape, offer, least):
+            if not _possible(shape, offer, least) or not runs_on(offer, shape.machines):
                 continue
             for degrees, key in ways:
                 if only is None and pruning.skips(key, shape.pp):
@@ -131,7 +131,9 @@ def closest(asked: Asked, fleet: Fleet, offers: Sequence[Offer], only: Degrees |
     for offer in offers:
         for shape in all_shapes(fleet, asked.model, only):
             for degrees in degrees_of(shape, asked.model, fleet, 1, only):
-                if against(offer.engine, shape, degrees, stages=stages_allowed(offer.engine, asked.model)):
+                if not runs_on(offer, shape.machines) or against(
+                    offer.engine, shape, degrees, stages=stages_allowed(offer.engine, asked.model)
+                ):
                     continue
                 missed = _missed(asked, offer, shape, degrees)
                 if best is None or missed.missing < best.missing:
@@ -146,7 +148,7 @@ def any_fits(asked: Asked, fleet: Fleet, offers: Sequence[Offer], only: Degrees 
         holds(asked, trial(shape, degrees, offer, layers)) is not None
         for offer in offers
         for shape in reversed(found)
-        if _possible(shape, offer, asked.least_bytes(offer))
+        if _possible(shape, offer, asked.least_bytes(offer)) and runs_on(offer, shape.machines)
         for degrees in degrees_of(shape, asked.model, fleet, asked.work.concurrency, only)
         if not against(offer.engine, shape, degrees, stages=stages_allowed(offer.engine, asked.model))
         for layers in layer_choices(asked, shape, offer.engine)

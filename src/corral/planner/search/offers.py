@@ -1,6 +1,6 @@
 """Which engines and formats to try for a model on these devices; knows no layout and no memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from corral.catalog.devices import DeviceSpec
@@ -11,6 +11,7 @@ from corral.models.architecture import ModelArchitecture
 from corral.planner.formats import kv_format, native_format, weight_format
 from corral.planner.plan import Refusal
 from corral.planner.search.engines import LAUNCHED, READS_GGUF, READS_MLX, title
+from corral.planner.search.machines import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Offer:
     weights: str
     kv: str
     bits: float  # of a weight on average, experts and dense layers alike
+    devices: frozenset[str] = frozenset()  # catalog ids of those of the fleet that it runs on
     notes: tuple[str, ...] = ()
 
 
@@ -47,29 +49,43 @@ def offers(
             refused.append(unknown)
             continue
         for choices in _formats(model, name, devices) if weights is None else ((weights,),):
-            found = [_offer(model, name, chosen, kv, devices) for chosen in choices]
-            good = next((offer for offer in found if isinstance(offer, Offer)), None)
-            if good is not None:
-                tried.append(good)
-            else:
-                refused += [offer for offer in found if isinstance(offer, Refusal)]
-    return tuple(tried), tuple(refused)
+            covered: frozenset[str] = frozenset()
+            for chosen in choices:
+                offer, against = _offer(model, name, chosen, kv, devices)
+                if offer.devices - covered:
+                    tried.append(offer)
+                covered |= offer.devices
+                refused += against if weights is not None or not offer.devices else ()
+                if len(covered) == len({device.id for device in devices}):
+                    break
+    return tuple(tried), tuple(dict.fromkeys(refused))
+
+
+def runs_on(offer: Offer, machines: Iterable[Machine]) -> bool:
+    """Whether the engine runs the format on every device of these machines."""
+    return all(domain.device.id in offer.devices for machine in machines for domain in machine.domains)
 
 
 def _offer(
     model: ModelArchitecture, engine: str, weights: str, kv: str, devices: Sequence[DeviceSpec]
-) -> Offer | Refusal:
-    """The engine with the format, or why it does not run on some of the devices."""
+) -> tuple[Offer, list[Refusal]]:
+    """The engine with the format on those devices that it runs on, and why not on the others."""
     found = weight_format(weights, gguf=engine in READS_GGUF)
     notes: dict[str, None] = {}
+    runs: set[str] = set()
+    refused: list[Refusal] = []
     for device in devices:
         said = support(engine, "", device, found.name, model.architecture)
         if said.verdict == "no":
-            return Refusal(what=f"{title(engine)} with {found.name} weights on {device.name}", why=said.sentence)
+            refused.append(
+                Refusal(what=f"{title(engine)} with {found.name} weights on {device.name}", why=said.sentence)
+            )
+            continue
+        runs.add(device.id)
         if said.verdict == "emulated":
             notes[said.sentence] = None
     bits = (found.bits("experts") + found.bits("mlp")) / 2
-    return Offer(engine=engine, weights=found.name, kv=kv, bits=bits, notes=tuple(notes))
+    return Offer(engine, found.name, kv, bits, frozenset(runs), tuple(notes)), refused
 
 
 def _architecture_refusal(engine: str, model: ModelArchitecture) -> Refusal | None:
@@ -101,7 +117,7 @@ def _engines(engine: str | None, weights: str | None) -> tuple[str, ...]:
 
 
 def _formats(model: ModelArchitecture, engine: str, devices: Sequence[DeviceSpec]) -> tuple[tuple[str, ...], ...]:
-    """Formats to try; of a group the first that runs here."""
+    """Formats to try; of a group the first that runs here, and further ones for devices that it does not run on."""
     native = native_format(model.id)
     narrow = min(native.bits("experts"), native.bits("mlp")) < 6
     if engine in READS_GGUF:
@@ -110,8 +126,8 @@ def _formats(model: ModelArchitecture, engine: str, devices: Sequence[DeviceSpec
         return (("mlx-4bit",), ("mlx-8bit",))
     if narrow:
         return ((native.name,),)
-    four = (("awq-int4", "gptq-int4"), *((("nvfp4",),) if all("fp4" in d.matrix for d in devices) else ()))
+    four = (("awq-int4", "gptq-int4"), *((("nvfp4",),) if any("fp4" in d.matrix for d in devices) else ()))
     if native.name != "bf16":
         return ((native.name,), *four)
-    wide = "bf16" if all("bf16" in device.matrix for device in devices) else "fp16"
-    return ((wide,), ("fp8", "int8"), *four)
+    wide = ("bf16", "fp16") if any("bf16" in device.matrix for device in devices) else ("fp16",)
+    return (wide, ("fp8", "int8"), *four)

@@ -18,8 +18,8 @@ _LEAST_CONTEXT: Final = 512  # tokens; less is of no use to anybody
 _STEP: Final = 256
 # Formats of fewer bits, which are not tried unless asked for; the widest first.
 _NARROWER: Final = (
-    Offer("llamacpp", "q3_k_m", "auto", 3.9),
-    Offer("llamacpp", "iq2_m", "auto", 2.7),
+    ("q3_k_m", 3.9),
+    ("iq2_m", 2.7),
 )
 
 
@@ -74,7 +74,9 @@ def _narrower(want: Want) -> str | None:
     if all(offer.engine != "llamacpp" for offer in want.offers):
         return None
     asked = want.asked.of_other_files()
-    for offer in _NARROWER:
+    devices = frozenset(device for offer in want.offers if offer.engine == "llamacpp" for device in offer.devices)
+    for name, bits in _NARROWER:
+        offer = Offer("llamacpp", name, "auto", bits, devices)
         if offer.bits < min(other.bits for other in want.offers) and any_fits(asked, want.fleet, [offer], want.only):
             return f"--quant {offer.weights}, at a cost in quality"
     return None
