@@ -106,16 +106,16 @@ def _card(card: Card, best: Candidate) -> list[str]:
             drawn.append(svg.box(place.x, place.y, place.width, place.height, "domain", edge="edge", round_=8))
             drawn.append(svg.text(place.x + 10, place.y + 15, label, 11, fill="soft"))
         for index, tile in domain.tiles:
-            drawn += _tile(tile, ranks.get(index), best)
+            drawn += _tile(tile, ranks.get(index), best, "free" if power is not None else "takes no rank")
     return drawn
 
 
-def _tile(place: Rectangle, rank: Rank | None, best: Candidate) -> list[str]:
-    """A device: its rank and stage, and what fills it."""
+def _tile(place: Rectangle, rank: Rank | None, best: Candidate, otherwise: str) -> list[str]:
+    """A device: its rank and stage, and what fills it; or what to say of one without a rank."""
     drawn = [svg.box(place.x, place.y, place.width, place.height, "page", edge="edge", round_=7)]
     if rank is None:
         middle = place.y + place.height / 2 + 4
-        return [*drawn, svg.text(place.middle, middle, "free", 12, fill="soft", anchor="middle")]
+        return [*drawn, svg.text(place.middle, middle, otherwise, 12, fill="soft", anchor="middle")]
     words = _rank_words(rank, best, place.width - 14)
     held = f"{rank.total / GIB:.1f} of {rank.usable / GIB:.1f} GiB"
     if svg.width_of(held, 11) > place.width - 16:
