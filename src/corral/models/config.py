@@ -132,7 +132,9 @@ def _family(fields: Fields, architecture: str, *, estimate: bool) -> tuple[Famil
     raise BadInput(
         f"{fields.file}: the architecture {architecture} ({kind[:60]}) is not known to this version of Corral."
         f"{missing}",
-        "Update Corral." if lacking else "Update Corral, or ask for an estimate, which counts it as a plain decoder.",
+        "Update Corral."
+        if lacking
+        else "Update Corral, or ask for an estimate with --estimate, which counts it as a plain decoder.",
     )
 
 

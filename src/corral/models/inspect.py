@@ -18,6 +18,8 @@ def inspect(path: Path) -> ModelFacts:
         path.stat()
         if path.is_dir():
             return _inspect_folder(path)
+        if not path.is_file():
+            raise BadInput(f"{path} is no file and no folder.", "Give a GGUF file or a model's folder.")
         if path.suffix == ".safetensors" and (path.parent / "config.json").is_file():
             return read_folder(path.parent)
         return read_gguf(path)

@@ -53,7 +53,8 @@ def resolve(text: str, here: Path, *, estimate: bool = False, seconds: float = H
     try:
         source = parse_source(text, here)
     except BadInput:
-        catalog_model(text)  # says which names are near
+        if not (_is_path(text) or os.path.lexists(here / text)):
+            catalog_model(text)  # says which names are near
         raise
     if source.kind == "local":
         return _local(Path(source.path), estimate=estimate)
@@ -69,6 +70,14 @@ def _on_disk(text: str, here: Path) -> bool:
         return (here / Path(text).expanduser()).exists() if text.strip() else False
     except (OSError, ValueError, RuntimeError):
         return False
+
+
+def _is_path(text: str) -> bool:
+    """Whether it can only have been meant as a file or a folder."""
+    plain = text.strip()
+    return (
+        plain.startswith(("/", ".", "~")) or plain.count("/") > 1 or plain.endswith((".gguf", ".json", ".safetensors"))
+    )
 
 
 def _catalog(text: str) -> CatalogModel | None:

@@ -47,6 +47,8 @@ def parse_source(text: str, here: Path) -> ModelSource:
     path = here / Path(text).expanduser() if _home_is_known(text) else here / text
     if _exists(path):
         return ModelSource(kind="local", path=str(path.absolute()))
+    if _leads_nowhere(path):
+        raise BadInput(f"{text[:200]!r} leads nowhere: its symbolic links end at nothing.", _EXAMPLES)
     if text in {NAME, "demo"}:
         return ModelSource(kind="demo")
     if text.startswith(("/", ".", "~")) or _HUB.fullmatch(text) is None:
@@ -71,4 +73,12 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except (OSError, ValueError):  # a name too long, a NUL in it
+        return False
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether it is a symbolic link to what is not there, or to itself."""
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):
         return False

@@ -3,7 +3,7 @@
 Everything here is one JSON document (`corral plan --json`). Memory is in bytes, time in seconds, rates in tok/s.
 """
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict, Field
 
@@ -12,6 +12,9 @@ from corral.values import Value
 
 SCHEMA: Final = "corral.plan/1"
 Target: TypeAlias = Literal["speed", "throughput", "context", "watts"]
+TARGETS: Final[tuple[Target, ...]] = get_args(Target)
+MOST_REQUESTS: Final = 100_000
+"""In flight at a time: more are asked of no deployment."""
 Tokens: TypeAlias = Annotated[int, Field(ge=1, le=2**31)]
 
 
@@ -24,7 +27,7 @@ class Workload(Value):
     context: Tokens
     prompt: Tokens
     output: Tokens
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1
+    concurrency: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] = 1
     cached: Annotated[int, Field(ge=0)] = 0  # of the prompt, answered by the prefix cache
     target: Target = "speed"
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from corral.errors import BadInput
 from corral.models.architecture import ModelArchitecture
 from corral.models.parameters import TensorClass
 from corral.models.resolve import resolve
@@ -25,8 +26,19 @@ class PlannedModel(Value):
     notes: tuple[str, ...] = ()
 
     def in_format(self, weights: str) -> "PlannedModel":
-        """This model in a format that the user named: other files than those that were read, unless it is theirs."""
-        if not weights or (self.weights and weight_format(weights).name == weight_format(self.weights).name):
+        """This model in a format that the user named: other files than those that were read, unless it is theirs.
+
+        BadInput for one that nobody knows, or when none was named and that of the files is not known.
+        """
+        theirs = _known_format(self.weights) if self.weights else None
+        if not weights:
+            if self.weights and theirs is None:
+                raise BadInput(
+                    f"{self.architecture.source} states weights in the format {self.weights!r}, which is not known.",
+                    "Say with --quant which it comes nearest to, such as fp8, int8 or awq-int4.",
+                )
+            return self
+        if weight_format(weights).name == theirs:
             return self
         return PlannedModel(architecture=self.architecture, weights=weights, notes=self.notes)
 
@@ -54,3 +66,11 @@ def read_model(text: str, *, estimate: bool = False) -> PlannedModel:
         weights_by_class=dict(measured),
         notes=found.notes,
     )
+
+
+def _known_format(name: str) -> str | None:
+    """The format's common name; None when nobody knows it."""
+    try:
+        return weight_format(name).name
+    except BadInput:
+        return None

@@ -2,23 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from corral.cli.console import console, print_error, print_json
 from corral.cli.plan.model import PlannedModel, read_model
+from corral.cli.plan.work import workload
 from corral.cluster.file import load
 from corral.cluster.values import Cluster, Price
 from corral.errors import BadInput, ExitCode
-from corral.planner.plan import Plan, Target, Workload
+from corral.planner.plan import Plan
 from corral.planner.search.answer import Wishes, plan
 from corral.planner.search.degrees import parse_degrees
 from corral.planner.search.judge import Asked
 from corral.values import Value
-
-TARGETS: Final[tuple[Target, ...]] = ("speed", "throughput", "context", "watts")
-_CONTEXT: Final = 8192  # as `corral up` has it: a long chat
-_PROMPT: Final = 2048
-_OUTPUT: Final = 512
 
 
 class Asking(Value):
@@ -49,6 +44,10 @@ class Asking(Value):
 
 def run_plan(asking: Asking) -> None:
     """Print the plan; the exit status is 1 when nothing fits."""
+    if not all(word.strip() for word in (asking.model, *asking.compare)):
+        raise BadInput(
+            "No model was named.", "Name one of `corral catalog list models`, a Hub id or files of your own."
+        )
     clusters = [_cluster(asking.cluster, asking)]
     models = [_model(asking.model, asking)]
     for word in asking.compare:
@@ -68,7 +67,15 @@ def run_plan(asking: Asking) -> None:
 
 
 def _plan(asking: Asking, model: PlannedModel, cluster: Cluster) -> Plan:
-    work = _workload(asking, model.architecture.context)
+    work = workload(
+        model.architecture.context,
+        context=asking.context,
+        prompt=asking.prompt,
+        output=asking.output,
+        cached=asking.cached,
+        concurrency=asking.concurrency,
+        target=asking.target,
+    )
     asked = Asked(
         model=model.architecture,
         work=work,
@@ -91,24 +98,6 @@ def _plan(asking: Asking, model: PlannedModel, cluster: Cluster) -> Plan:
 
 def _model(name: str, asking: Asking) -> PlannedModel:
     return read_model(name, estimate=asking.estimate).in_format(asking.quant)
-
-
-def _workload(asking: Asking, longest: int) -> Workload:
-    """What was asked for; what was left out is a chat of moderate length, no longer than the model was made for."""
-    if asking.target not in TARGETS:
-        raise BadInput(f"{asking.target!r} is no target.", f"Use one of {', '.join(TARGETS)}.")
-    room = asking.context or min(_CONTEXT, longest)
-    output = asking.output or max(1, min(_OUTPUT, room // 4))
-    prompt = asking.prompt or max(1, min(_PROMPT, room - output if asking.context else room - room // 4))
-    context = asking.context or max(room, prompt + output)
-    return Workload(
-        context=context,
-        prompt=prompt,
-        output=output,
-        concurrency=asking.concurrency,
-        cached=asking.cached,
-        target=next(target for target in TARGETS if target == asking.target),
-    )
 
 
 def _cluster(name: str | None, asking: Asking) -> Cluster:
@@ -142,8 +131,9 @@ def _draw(found: Plan, cluster: Cluster, path: Path) -> None:
 
     try:
         path.write_text(picture(found, cluster), encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}.", "Name another file.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"{str(path)!r} cannot be written: {why}.", "Name another file.") from None
 
 
 def _print_json(plans: list[Plan]) -> None:

@@ -51,6 +51,7 @@ def plan(asked: Asked, cluster: Cluster, wishes: Wishes) -> Plan:
     _require_context(asked)
     fleet = fleet_of(cluster, wishes.without)
     devices = _devices(fleet)
+    _require_limit(asked.power_limit, devices)
     tried, refused = offers(asked.model, devices, engine=wishes.engine, weights=wishes.weights, kv=wishes.kv)
     if not tried:
         raise BadInput(*_nothing_to_try(asked, refused))
@@ -196,13 +197,26 @@ def _require_context(asked: Asked) -> None:
     if work.context > model.context:
         raise BadInput(
             f"{model.name} was made for contexts of up to {model.context} tokens, {work.context} were asked for.",
-            f"Ask for --context {model.context} or less.",
+            f"Ask for --context {model.context} or less, prompt and output included.",
         )
     if work.prompt + work.output > work.context:
         raise BadInput(
             f"A prompt of {work.prompt} and an output of {work.output} tokens exceed the context of {work.context}.",
-            f"Ask for --context {work.prompt + work.output}, or for a shorter prompt or output.",
+            f"Ask for --context {work.prompt + work.output}, or for a shorter prompt or output."
+            if work.prompt + work.output <= model.context
+            else f"Ask for at most {model.context} tokens of prompt and output together.",
         )
+
+
+def _require_limit(limit: float | None, devices: Sequence[DeviceSpec]) -> None:
+    """Refuse a power limit under the lowest that can be set, or where that is not known under what is drawn at rest."""
+    for device in devices:
+        floor = device.power_min or device.power_idle or 0.0
+        if limit is not None and limit < floor:
+            raise BadInput(
+                f"A power limit of {limit:.3g} W is under the {floor:.0f} W that {device.name} can be held to.",
+                f"Ask for --power-limit {floor:.0f} or more.",
+            )
 
 
 def _require_layout(asked: Asked, fleet: Fleet, layout: Degrees, tried: Sequence[Offer]) -> None:

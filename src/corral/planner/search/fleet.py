@@ -27,6 +27,8 @@ def fleet_of(cluster: Cluster, without: Collection[str] = ()) -> Fleet:
             left_out.append((node.name, why))
         else:
             nodes.append(node)
+    if all(node.name in without for node in cluster.nodes):
+        raise BadInput(f"Every node of {cluster.name} was left out.", "Leave fewer nodes out.")
     if not nodes:
         raise DoesNotFit(
             f"No node of {cluster.name} can take a rank: " + "; ".join(f"{name} {why}" for name, why in left_out) + ".",

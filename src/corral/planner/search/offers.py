@@ -44,7 +44,7 @@ def offers(
     tried: list[Offer] = []
     refused: list[Refusal] = []
     for name in _engines(named, weights):
-        unknown = _architecture_refusal(name, model)
+        unknown = _architecture_refusal(name, model) or _cache_refusal(name, kv)
         if unknown is not None:
             refused.append(unknown)
             continue
@@ -96,6 +96,16 @@ def _architecture_refusal(engine: str, model: ModelArchitecture) -> Refusal | No
     if known.serves(model.architecture):
         return None
     return Refusal(what="vLLM", why=f"vLLM {known.vllm} does not know the architecture {model.architecture}.")
+
+
+def _cache_refusal(engine: str, kv: str) -> Refusal | None:
+    """Whether the engine keeps caches in this format; 16 bit and its own choice every engine has."""
+    offered = engine_spec(engine).kv_dtypes
+    for part in kv.strip().lower().split("/"):
+        wide = part.startswith("auto") or kv_format(part).key_bits == 16
+        if not wide and not any(name.startswith(part) or part.startswith(f"{name}_") for name in offered):
+            return Refusal(what=f"{title(engine)} with a cache in {part}", why=f"Its caches are {', '.join(offered)}.")
+    return None
 
 
 def stages_allowed(engine: str, model: ModelArchitecture) -> bool:
