@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.errors import BadInput
+from corral.planner.speed.calibrate import BETWEEN, WITHIN
 from corral.planner.speed.columns import expected
 from corral.planner.speed.load import estimate
 from corral.planner.speed.lookup import catalog_names
@@ -317,6 +318,56 @@ def table(of: Sequence[Judged]) -> list[str]:
     return lines
 
 
+def ranking(of: Sequence[Judged]) -> dict[str, tuple[int, int]]:
+    """Of pairs of layouts of one model under one load, measured by one source: how often the faster is put first.
+
+    A pair differs in its degrees and the devices used, and in nothing else; runs of one layout count as their median.
+    Pairs within 3 % of each other do not count. By engine, and over all.
+    """
+    groups: dict[tuple[object, ...], dict[tuple[int, ...], list[Judged]]] = defaultdict(lambda: defaultdict(list))
+    for j in of:
+        row, case = j.item.row, j.item.row.case
+        s = case.split
+        for metric in ("decode", "output"):
+            if metric in j.item.measured:
+                load = (metric, case.prompt, case.cached, case.output, case.concurrency, case.power_limit)
+                key = (row.source, row.device, row.engine, row.model, case.weights, case.kv, *load)
+                groups[key][s.tp, s.pp, s.ep, s.dp, s.nodes].append(j)
+    right: Counter[str] = Counter()
+    pairs: Counter[str] = Counter()
+    for key, layouts in groups.items():
+        metric: Metric = key[6]  # type: ignore[assignment]
+        found = [
+            (np.median([j.item.measured[metric] for j in runs]), np.median([j.values[metric] for j in runs]))
+            for runs in layouts.values()
+        ]
+        for n, (measured, value) in enumerate(found):
+            for other_measured, other_value in found[n + 1 :]:
+                if abs(math.log(measured / other_measured)) >= 0.03:
+                    for name in ("all", str(key[2])):
+                        pairs[name] += 1
+                        right[name] += bool((measured > other_measured) == (value > other_value))
+    return {name: (right[name], pairs[name]) for name in sorted(pairs)}
+
+
+def calibrated(of: Sequence[Judged]) -> tuple[float, float, int]:
+    """Median errors of single streams' decode on sources held out: before, and after one run of each combination.
+
+    A combination is a device, engine, format and model of one source; its first run corrects the others as
+    `corral.planner.speed.calibrate` does.
+    """
+    groups: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for j in of:
+        row = j.item.row
+        if "decode" in j.item.measured and row.case.concurrency == 1:
+            key = (row.source, row.device, row.engine, j.item.has["format"], row.model)
+            groups[key].append(math.log(j.item.measured["decode"] / j.values["decode"]))
+    kept = BETWEEN**2 / (BETWEEN**2 + WITHIN**2)
+    before = [abs(math.expm1(-error)) for errors in groups.values() for error in errors[1:]]
+    after = [abs(math.expm1(kept * errors[0] - error)) for errors in groups.values() for error in errors[1:]]
+    return float(np.median(before)), float(np.median(after)), len(before)
+
+
 def shipped(given: Parameters, at: Vector, judged: Sequence[Judged], seen: Seen) -> dict[str, object]:
     """The document that Corral reads: coefficients, ranges, and where they come from."""
     effects: dict[str, dict[str, float]] = {name: dict(QUANTITIES[name].centres) for name in ORDER}
@@ -356,7 +407,14 @@ def main() -> None:
         "model": lambda item: item.row.model,
     }
     judged = judge(given, at, keys[asked.by], asked.jobs)
-    sys.stdout.write("\n".join(table(judged)) + "\n")
+    sys.stdout.write("\n".join(table(judged)) + "\n\n")
+    for name, (right, pairs) in ranking(judged).items():
+        sys.stdout.write(f"faster of two layouts ranked first, {name}: {right} of {pairs}\n")
+    before, after, runs = calibrated(judged)
+    sys.stdout.write(
+        f"decode of one stream, {runs} runs: median {before:.1%}; after one run of the same device, engine, format and "
+        f"model: {after:.1%}\n"
+    )
     if not asked.judge_only and asked.by == "source":
         seen = count_runs([item.row.case for item in given.items])
         target = ROOT / SHIPPED

@@ -7,14 +7,13 @@ from functools import lru_cache
 from importlib import resources
 from typing import Final
 
-from corral.planner.speed.quantities import ORDER, QUANTITIES, properties
+from corral.planner.speed.quantities import ORDER, QUANTITIES, properties, slowest
 from corral.planner.speed.rates import Rates
 from corral.planner.speed.values import SpeedCase
 from corral.planner.speed.work import Work
 from corral.values import Value
 
 _KEPT_MOST: Final = 4096
-_NAMES: Final = tuple(sorted({name for quantity in QUANTITIES.values() for name in quantity.by}))
 
 
 class Coefficients(Value):
@@ -41,15 +40,16 @@ def prior() -> Coefficients:
 
 
 def rates(coefficients: Coefficients, case: SpeedCase, work: Work) -> Rates:
-    """A case's rates; kept by the properties that decide them."""
-    has = properties(case, work)
-    key = (id(coefficients), *(has[name] for name in _NAMES))
+    """A case's rates; kept by what decides them."""
+    link = slowest(case.split)
+    many = case.split.tp > 2
+    key = (id(coefficients), case.device.id, case.engine, work.format.name, case.eager, link.id if link else "", many)
     known = _KEPT.get(key)
     if known is None:
         if len(_KEPT) >= _KEPT_MOST:
             _KEPT.clear()
-        made = Rates(*(coefficients.factor(name, has) for name in ORDER))
-        known = _KEPT[key] = (coefficients, made)
+        has = properties(case, work)
+        known = _KEPT[key] = (coefficients, Rates(*(coefficients.factor(name, has) for name in ORDER)))
     return known[1]
 
 

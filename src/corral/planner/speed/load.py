@@ -74,6 +74,8 @@ def estimate(
     terms = step(slots, drafted)
     if drafting:
         terms["drafting"] = drafting
+    if rates.pace != 1.0:
+        terms = {name: t * rates.pace for name, t in terms.items()}
     seconds = sum(terms.values()) / emitted
     chunk = _CHUNK[family]
     batched = max(1.0, min(slots, chunk / new)) if together or alone else 1.0
@@ -82,6 +84,8 @@ def estimate(
         prompt = {name: t * slow if name in _COMPUTING else t for name, t in prompt.items()}
     if not alone:
         prompt["per-request overhead"] = rates.request * batched
+    if rates.pace_prompt != 1.0:
+        prompt = {name: t * rates.pace_prompt for name, t in prompt.items()}
     group = sum(prompt.values())
     # Of several prompts one after the other, each occupies a stage only while the next passes the others.
     overlap = 1.0 + (work.pp - 1) / max(1.0, new * batched / chunk) if batches_stages(case.engine) else 1.0

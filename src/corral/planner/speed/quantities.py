@@ -123,6 +123,9 @@ QUANTITIES: Final[dict[str, Quantity]] = {
     "queue": Quantity(5.0, 0.4, {"engine": 0.4}),
     "lockstep": Quantity(0.02, 0.4, {"engine": 1.0}, {"engine=sglang": 3.0}),
     "power": Quantity(0.4, 0.3, {"class": 0.2}),
+    # Not fitted on others' runs: a calibration sets them for a device, engine and format (`calibrate`).
+    "pace": Quantity(1.0, 1e-6, {"run": 1e-6}),
+    "pace_prompt": Quantity(1.0, 1e-6, {"run": 1e-6}),
 }
 ORDER: Final = Rates._fields
 
@@ -176,6 +179,7 @@ def properties(case: SpeedCase, work: Work) -> dict[str, str]:
         "engine+format": f"{engine}+{form}",
         "engine+fabric": f"{engine}+{joined}",
         "engine+device": f"{engine}+{device.id}",
+        "run": f"{device.id}+{engine}+{form}",
         "engine+class": f"{engine}+{kind_of_device}",
         "engine+generation": f"{engine}+{generation}",
         "generation+format": f"{generation}+{form}",

@@ -126,7 +126,7 @@ def _row(line: int, cells: Mapping[str, str], names: Names) -> Row:
         conventions=Conventions(
             together=not re.search(r"steady|request rate|poisson|bench serve|genai-perf|aiperf", notes),
             apart=apart,
-            from_first_token="llama-benchy" in notes,
+            from_first_token="llama-benchy" in notes or "kind=single_stream" in notes,
             by_client="kind=aggregate_output" in notes,
             warm=is_warm(notes),
         ),
