@@ -1,5 +1,6 @@
 """Which engines resemble each other in speed; knows no version and no flag."""
 
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 EngineFamily: TypeAlias = Literal["vllm", "sglang", "trt-llm", "llamacpp", "exllama", "mlx", "cpu-cluster"]
@@ -36,6 +37,7 @@ _FAMILIES: Final[tuple[tuple[str, EngineFamily], ...]] = (
 )
 
 
+@lru_cache(maxsize=256)
 def engine_family(name: str) -> EngineFamily:
     """The family of an engine by its name, in any spelling."""
     plain = name.strip().lower().replace("_", "-")

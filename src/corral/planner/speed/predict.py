@@ -15,8 +15,14 @@ def predict(case: SpeedCase, coefficients: Coefficients | None = None, ranges: R
     holds fewer requests than are in flight, the rest wait, and a warning says so.
     """
     done = work(case)
-    chosen = coefficients or fitted()
-    return speed(case, done, estimate(case, done, rates(chosen, case, done)), ranges or fitted_ranges())
+    made = estimate(case, done, rates(coefficients or fitted(), case, done))
+    return speed(case, done, made, ranges or fitted_ranges())
+
+
+def estimated(case: SpeedCase, coefficients: Coefficients | None = None) -> Estimate:
+    """What `predict` predicts, as plain numbers without ranges: for a search that asks thousands of times."""
+    done = work(case)
+    return estimate(case, done, rates(coefficients or fitted(), case, done))
 
 
 def speed(case: SpeedCase, done: Work, made: Estimate, ranges: Ranges) -> Speed:
