@@ -37,6 +37,7 @@ from corral.planner.speed.work import Work, work
 
 ROOT: Final = Path(__file__).parent.parent
 TABLES: Final = ("measured/measured.csv", "measured/seeds.csv")
+DOCUMENT: Final = "docs/speed-model.md"
 SHIPPED: Final = "src/corral/planner/data/speed.json"
 HUBER: Final = 0.25  # an error beyond 28 % pulls no harder than one of 28 %
 NOISE: Final = 0.1  # of one measurement, as a logarithm
@@ -368,6 +369,25 @@ def calibrated(of: Sequence[Judged]) -> tuple[float, float, int]:
     return float(np.median(before)), float(np.median(after)), len(before)
 
 
+def summary(judged: Sequence[Judged]) -> list[str]:
+    """Markdown: how layouts are ranked, and what one run of one's own is worth."""
+    lines = ["| faster of two layouts put first | right | pairs |", "|---|---|---|"]
+    lines += [f"| {name} | {right / pairs:.0%} | {pairs} |" for name, (right, pairs) in ranking(judged).items()]
+    before, after, runs = calibrated(judged)
+    sentence = (
+        f"Decode of one stream, {runs} runs of sources held out: median error {before:.1%}; after one run of the same "
+        f"device, engine, format and model {after:.1%}."
+    )
+    return [*lines, "", sentence]
+
+
+def with_errors(document: str, text: str) -> str:
+    """The document with this text between its two marks."""
+    start, end = "<!-- errors: written by `make fit` -->\n", "<!-- end of errors -->"
+    before, _, rest = document.partition(start)
+    return f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
+
+
 def shipped(given: Parameters, at: Vector, judged: Sequence[Judged], seen: Seen) -> dict[str, object]:
     """The document that Corral reads: coefficients, ranges, and where they come from."""
     effects: dict[str, dict[str, float]] = {name: dict(QUANTITIES[name].centres) for name in ORDER}
@@ -407,18 +427,14 @@ def main() -> None:
         "model": lambda item: item.row.model,
     }
     judged = judge(given, at, keys[asked.by], asked.jobs)
-    sys.stdout.write("\n".join(table(judged)) + "\n\n")
-    for name, (right, pairs) in ranking(judged).items():
-        sys.stdout.write(f"faster of two layouts ranked first, {name}: {right} of {pairs}\n")
-    before, after, runs = calibrated(judged)
-    sys.stdout.write(
-        f"decode of one stream, {runs} runs: median {before:.1%}; after one run of the same device, engine, format and "
-        f"model: {after:.1%}\n"
-    )
+    text = "\n".join((*table(judged), "", *summary(judged))) + "\n"
+    sys.stdout.write(text)
     if not asked.judge_only and asked.by == "source":
         seen = count_runs([item.row.case for item in given.items])
         target = ROOT / SHIPPED
         target.parent.mkdir(exist_ok=True)
+        document = ROOT / DOCUMENT
+        document.write_text(with_errors(document.read_text("utf-8"), text), "utf-8")
         target.write_text(json.dumps(shipped(given, at, judged, seen), indent=1, sort_keys=True) + "\n", "utf-8")
 
 
