@@ -65,7 +65,7 @@ class Corral:
         told = subprocess.run([PROGRAM, "status", "--json"], env=self.env, capture_output=True, text=True, check=False)
         return next((d for d in json.loads(told.stdout)["deployments"] if d["name"] == name), None)
 
-    def wait_for(self, condition, what, seconds=60.0):
+    def wait_for(self, condition, what, seconds=150.0):
         """Wait until the condition holds; gives what it gave."""
         deadline = time.monotonic() + seconds
         while not (held := condition()):
