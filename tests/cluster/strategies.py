@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from corral.catalog.links import known_links
+from corral.catalog.links import known_links, link
 from corral.cluster.values import (
     Circuit,
     Cluster,
@@ -24,6 +24,7 @@ BYTES = st.integers(0, 2**60)
 MONEY = st.floats(0, 1e6)
 CURRENCIES = st.sampled_from(["USD", "EUR"])
 RATES = st.integers(1, 2**60)
+WIRES = [spec for spec in map(link, known_links()) if spec.scope == "node"]
 
 
 def positive(most, least=1e-3):
@@ -75,9 +76,11 @@ def clusters(draw):
     nodes = draw(st.lists(NODES, min_size=1, max_size=4, unique_by=unique))
     names = st.lists(st.sampled_from([node.name for node in nodes]), min_size=1, unique=True).map(tuple)
     pairs = st.permutations([node.name for node in nodes]).map(lambda order: tuple(order[:2]))
-    links = st.builds(
-        Link, between=pairs, switch=TEXTS, kind=st.sampled_from(known_links()), bandwidth=optional(RATES),
-        latency=optional(positive(1e6, 1e-12)),
+    links = st.sampled_from(WIRES).flatmap(
+        lambda wire: st.builds(
+            Link, between=pairs, switch=TEXTS, kind=st.just(wire.id),
+            bandwidth=optional(st.integers(1, int(wire.line_rate))), latency=optional(positive(1e6, 1e-12)),
+        )
     )  # fmt: skip
     storage = st.builds(
         Storage, name=NAMES, path=TEXTS, kind=st.sampled_from(["local", "nfs"]), nodes=names, size=optional(BYTES),

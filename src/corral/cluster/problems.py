@@ -7,10 +7,14 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from corral.catalog.links import is_link, known_links
+from corral.catalog.links import link as link_spec
+from corral.units import format_rate
 
 if TYPE_CHECKING:
     from corral.cluster.values import Cluster, Link
 
+# Measured rates that pass the rated one by little are a matter of counting; by more, of units.
+_OVER_RATE = 1.25
 Place = tuple[str | int, ...]
 
 
@@ -92,6 +96,17 @@ def _wrong_link(link: "Link") -> tuple[str, str] | None:
         return "between", 'a link needs a "kind" or a measured "bandwidth"'
     if link.kind is not None and not is_link(link.kind):
         return "kind", f'"{link.kind}" is no kind of link{did_you_mean(link.kind, known_links())}'
+    return _beyond_its_kind(link.kind, link.bandwidth) if link.kind is not None else None
+
+
+def _beyond_its_kind(kind: str, bandwidth: int | None) -> tuple[str, str] | None:
+    """What a link of this kind cannot be: between nodes where it joins devices, or faster than its wire."""
+    spec = link_spec(kind)
+    if spec.scope != "node":
+        return "kind", f'"{kind}" joins devices of one node, not nodes'
+    if bandwidth is not None and bandwidth > spec.line_rate * _OVER_RATE:
+        what = f'{format_rate(bandwidth)} is more than the {format_rate(spec.line_rate)} that "{kind}" carries'
+        return "bandwidth", f"{what}: Gb/s are bits, GB/s bytes"
     return None
 
 

@@ -35,7 +35,14 @@ def workload(
             f"The {cached} tokens that are cached are longer than the prompt of {asked}.",
             "Name a --prompt that holds them, or fewer --cached tokens.",
         )
-    return Workload(context=reserved, prompt=asked, output=answer, concurrency=concurrency, cached=cached, target=named)
+    return Workload(
+        context=reserved,
+        prompt=asked,
+        output=answer,
+        concurrency=concurrency,
+        cached=cached,
+        target=next(name for name in TARGETS if name == target),
+    )
 
 
 def _require_room(longest: int, prompt: int, output: int) -> None:

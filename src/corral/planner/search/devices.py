@@ -6,6 +6,7 @@ from corral.catalog.devices import DeviceSpec, device
 from corral.catalog.links import LinkSpec, link
 from corral.cluster.values import Device, Node
 from corral.errors import BadInput
+from corral.planner.search.doubts import doubtful
 from corral.units import GIB
 
 # A maker's 16 GB card shows a little less or more than that, depending on ECC and on who counts: the same card.
@@ -17,6 +18,16 @@ _LEFT_BY_SYSTEM: Final = 0.9
 _CPU_BANDWIDTH: Final = 40e9
 _CPU_CORE_FLOPS: Final = 32 * 2.5e9
 _CPU_CORE_WATTS: Final = 8.0
+
+# What engines run on a device of these makers is told by its compute capability.
+_BY_CAPABILITY: Final = ("nvidia",)
+_COMPUTES: Final = ("fp16", "bf16", "fp32")
+_EXAMPLES: Final = {
+    "bandwidth": "900 GB/s",
+    "flops": "{fp16: 125 TFLOPS}",
+    "capability": "'8.9'",
+    "memory": "24 GiB",
+}
 
 
 class DeviceSpecs:
@@ -38,9 +49,12 @@ def _device_spec(entry: Device, node: str) -> DeviceSpec:
     try:
         known = device(entry.name)
     except BadInput as error:
-        if entry.bandwidth is None or not entry.flops:
+        if entry.bandwidth is None or _missing(entry):
             raise _unknown(entry, node, error) from None
         return _described(entry, entry.bandwidth)
+    doubt = doubtful(entry, known)
+    if doubt is not None:
+        raise BadInput(f"Node {node}: {doubt}", "Correct it in the cluster file, or give the device another name.")
     corrections = _corrections(entry, known)
     return known.model_copy(update=corrections) if corrections else known
 
@@ -85,14 +99,30 @@ def _described(entry: Device, bandwidth: float) -> DeviceSpec:
     )
 
 
+def _missing(entry: Device) -> tuple[str, ...]:
+    """The keys without which a device that the catalog lacks cannot be planned with."""
+    computes = any(name in entry.flops for name in _COMPUTES)
+    there = {
+        "bandwidth": entry.bandwidth is not None,
+        "flops": computes,
+        "capability": entry.capability is not None or entry.vendor not in _BY_CAPABILITY,
+        "memory": entry.memory > 0,
+    }
+    return tuple(name for name, given in there.items() if not given)
+
+
 def _unknown(entry: Device, node: str, error: BadInput) -> BadInput:
-    missing = [key for key, there in (("bandwidth", entry.bandwidth), ("flops", entry.flops)) if not there]
+    missing = _missing(entry)
+    examples = ", ".join(f"`{name}: {_EXAMPLES[name]}`" for name in missing)
     return BadInput(
-        f"{error.cause.rstrip('.')} (node {node}), and the cluster file does not say {' and '.join(missing)} of it.",
-        f"Give that device {', '.join(missing)} in the cluster file, such as `bandwidth: 900 GB/s` and"
-        " `flops: {fp16: 125 TFLOPS}` (power_limit and power_idle help too), or a name that"
+        f"{error.cause.rstrip('.')} (node {node}), and the cluster file does not say {_and(missing)} of it.",
+        f"Give that device {examples} in the cluster file (power_limit and power_idle help too), or a name that"
         " `corral catalog list devices` has.",
     )
+
+
+def _and(words: tuple[str, ...]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def cpu_spec(node: Node) -> tuple[DeviceSpec, str] | None:
@@ -128,12 +158,17 @@ def peer_link(entry: Device, spec: DeviceSpec, node: str) -> LinkSpec | None:
     if entry.link is None and spec.peer is None:
         return pcie_link(spec)
     try:
-        return link(entry.link or spec.peer or "", spec)
+        found = link(entry.link or spec.peer or "", spec)
+        why = "" if found.scope == "device" else f"{found.name} joins nodes."
     except BadInput as error:
-        raise BadInput(
-            f"Node {node} joins its devices by {entry.link!r}: {error.cause}",
-            "Write a link that `corral catalog list links` names, such as nvlink2 or pcie4.",
-        ) from None
+        why = error.cause
+    else:
+        if not why:
+            return found
+    raise BadInput(
+        f"Node {node} joins its devices by {entry.link!r}: {why}",
+        "Write a link that `corral catalog list links` names, such as nvlink2 or pcie4.",
+    )
 
 
 def pcie_link(spec: DeviceSpec) -> LinkSpec:
