@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-start bench-memory bench-plan bench-ranking claims lock clean
+.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-start bench-memory bench-plan bench-ranking bench-validate fit judge claims lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -19,10 +19,12 @@ def engine_environments():
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_as_at_a_terminal():
-    """Under nohup a hang-up is ignored, and so it would be by every program that is started here."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Under nohup, or in the background of a script, every program ignores hang-ups or interrupts."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGQUIT: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
