@@ -34,7 +34,9 @@ QUANTITIES: Final[dict[str, Quantity]] = {
         0.08,
         {
             "engine": 0.07,
-            "class": 0.1,
+            "vendor": 0.07,
+            "class": 0.07,
+            "engine+kind": 0.1,
             "generation": 0.08,
             "device": 0.1,
             "format": 0.08,
@@ -60,7 +62,15 @@ QUANTITIES: Final[dict[str, Quantity]] = {
     "layer": Quantity(
         1e-5,
         0.15,
-        {"engine": 0.3, "class": 0.2, "engine+class": 0.5, "device": 0.1, "engine+device": 0.2, "eager": 0.7},
+        {
+            "engine": 0.3,
+            "vendor": 0.15,
+            "class": 0.2,
+            "engine+class": 0.5,
+            "device": 0.1,
+            "engine+device": 0.2,
+            "eager": 0.7,
+        },
         {
             "eager=yes": 0.7,
             "class=nvidia/soc": 0.7,
@@ -74,7 +84,7 @@ QUANTITIES: Final[dict[str, Quantity]] = {
     "recurrent": Quantity(1e-5, 0.2, {"engine": 0.2, "class": 0.3, "engine+class": 0.3}),
     "routed": Quantity(2e-5, 0.2, {"engine": 0.2, "class": 0.3, "engine+class": 0.3}),
     "step": Quantity(3e-4, 0.2, {"engine": 0.2, "engine+class": 0.4}),
-    "sequence": Quantity(1.5e-5, 0.2, {"engine": 0.2, "engine+class": 0.5}, {"class=nvidia/soc": 0.5}),
+    "sequence": Quantity(8e-6, 0.2, {"engine": 0.2, "engine+class": 0.5}, {"class=nvidia/soc": 0.5}),
     "spread": Quantity(0.95, 0.02, {"engine": 0.03}),
     "collective": Quantity(
         1e-5,
@@ -95,7 +105,9 @@ QUANTITIES: Final[dict[str, Quantity]] = {
         0.1,
         {
             "engine": 0.1,
-            "class": 0.2,
+            "vendor": 0.2,
+            "class": 0.15,
+            "engine+kind": 0.15,
             "generation": 0.15,
             "device": 0.15,
             "format": 0.1,
@@ -105,14 +117,22 @@ QUANTITIES: Final[dict[str, Quantity]] = {
             "class+format": 0.2,
             "engine+device": 0.15,
         },
-        {"engine=llamacpp": -0.4, "class=nvidia/soc": -0.3, "class=amd/soc": -0.3},
+        {
+            "engine=llamacpp": -0.4,
+            "class=nvidia/soc": -0.3,  # one power limit for processor and GPU
+            "class=amd/soc": -0.3,
+            "vendor=apple": 0.3,  # no matrix cores up to M4: plain arithmetic comes nearer to its peak
+            "engine+class=llamacpp+nvidia/consumer": 0.4,  # GeForce halves rates that accumulate in FP32, ggml does not
+        },
     ),
     "scale": Quantity(0.15, 0.1, {"engine": 0.15}, {"engine=llamacpp": 0.7}),
-    "mfu_experts": Quantity(0.5, 0.2, {"engine": 0.15, "engine+class": 0.3, "format": 0.2, "engine+format": 0.2}),
+    "mfu_experts": Quantity(
+        0.5, 0.2, {"engine": 0.15, "vendor": 0.2, "engine+class": 0.3, "format": 0.2, "engine+format": 0.2}
+    ),
     "mfu_attention": Quantity(
         0.4,
         0.15,
-        {"engine": 0.3, "class": 0.2, "engine+class": 0.4, "engine+generation": 0.2},
+        {"engine": 0.3, "vendor": 0.2, "class": 0.2, "engine+class": 0.4, "engine+generation": 0.2},
         {"engine=llamacpp": -0.7},
     ),
     "scan": Quantity(0.03, 0.4, {"engine": 0.4, "engine+class": 0.3}),
@@ -168,6 +188,7 @@ def properties(case: SpeedCase, work: Work) -> dict[str, str]:
     generation = f"{device.generation}/{device.kind}"
     return {
         "engine": engine,
+        "vendor": device.vendor,
         "class": kind_of_device,
         "generation": generation,
         "device": device.id,
@@ -180,6 +201,7 @@ def properties(case: SpeedCase, work: Work) -> dict[str, str]:
         "engine+fabric": f"{engine}+{joined}",
         "engine+device": f"{engine}+{device.id}",
         "run": f"{device.id}+{engine}+{form}",
+        "engine+kind": f"{engine}+{device.kind}",
         "engine+class": f"{engine}+{kind_of_device}",
         "engine+generation": f"{engine}+{generation}",
         "generation+format": f"{generation}+{form}",
