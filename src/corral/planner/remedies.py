@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from corral.planner.bisection import largest
 from corral.planner.seating import Shortage
 from corral.planner.values import Demand
 from corral.units import format_bytes
@@ -22,12 +23,12 @@ def remedy(demand: Demand, fits: Fits, short: Shortage) -> str:
 
 
 def _fewer_requests(demand: Demand, fits: Fits) -> str | None:
-    count = _largest(lambda count: fits(demand.model_copy(update={"concurrency": count})), 1, demand.concurrency - 1)
+    count = largest(lambda count: fits(demand.model_copy(update={"concurrency": count})), 1, demand.concurrency - 1)
     return f"--concurrency {count}" if count else None
 
 
 def _shorter_context(demand: Demand, fits: Fits) -> str | None:
-    steps = _largest(
+    steps = largest(
         lambda steps: fits(demand.model_copy(update={"context": steps * _CONTEXT_STEP})),
         _LEAST_CONTEXT // _CONTEXT_STEP,
         (demand.context - 1) // _CONTEXT_STEP,
@@ -52,13 +53,3 @@ def _smaller_model(demand: Demand, short: Shortage) -> str:
         return "a smaller model"
     whole = demand.model.weights_bytes * room // max(1, short.needed.weights)
     return f"a model of about {format_bytes(whole)} of weights instead of {format_bytes(demand.model.weights_bytes)}"
-
-
-def _largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The largest number in low..high for which a property holds that, once lost, stays lost; None when none does."""
-    if high < low or not holds(low):
-        return None
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low

@@ -3,10 +3,10 @@
 More of either never needs less memory, so a bisection finds the largest.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from corral.planner.bisection import largest
 from corral.planner.memory.case import MemoryCase
 from corral.planner.memory.cells import PADDING
 from corral.planner.memory.engines import room
@@ -33,18 +33,11 @@ def largest_context(case: MemoryCase, *, limit: int | None = None, utilization: 
     most = limit or case.model.context
     if fits(replace(case, context=most), utilization):
         return most
-    return step * _largest(lambda blocks: fits(replace(case, context=blocks * step), utilization), (most - 1) // step)
+    return step * (
+        largest(lambda blocks: fits(replace(case, context=blocks * step), utilization), 1, (most - 1) // step) or 0
+    )
 
 
 def most_requests(case: MemoryCase, *, limit: int = _MOST_REQUESTS, utilization: float | None = None) -> int:
     """The most requests that may fill the case's context at once, up to `limit`; 0 when not even one fits."""
-    return _largest(lambda count: fits(replace(case, concurrency=count), utilization), limit)
-
-
-def _largest(holds: Callable[[int], bool], high: int) -> int:
-    """The largest number up to `high` for which a property holds that, once lost, stays lost; 0 when none does."""
-    low = 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low
+    return largest(lambda count: fits(replace(case, concurrency=count), utilization), 1, limit) or 0

@@ -1,10 +1,11 @@
 """What would make a model fit where it does not: each single change that does, tried out; chooses no layout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from corral.catalog.links import link
+from corral.planner.bisection import largest
 from corral.planner.search.degrees import Degrees
 from corral.planner.search.engines import title
 from corral.planner.search.find import Missed, any_fits
@@ -56,9 +57,9 @@ def remedy(want: Want, missed: Missed) -> str:
     """Every single change that would make it fit; a smaller model is always one."""
     work = want.asked.work
     ways: list[str | None] = []
-    fewer = _largest(lambda count: want.fits(concurrency=count), 1, work.concurrency - 1)
+    fewer = largest(lambda count: want.fits(concurrency=count), 1, work.concurrency - 1)
     ways.append(f"--concurrency {fewer}" if fewer else None)
-    steps = _largest(
+    steps = largest(
         lambda count: want.fits(context=count * _STEP), _LEAST_CONTEXT // _STEP, (work.context - 1) // _STEP
     )
     ways.append(f"--context {steps * _STEP}" if steps else None)
@@ -114,13 +115,3 @@ def _smaller(missed: Missed) -> str:
         return "a smaller model"
     fitting = format_bytes(whole * free / max(1, memory.weights))
     return f"a model of about {fitting} of weights instead of {format_bytes(whole)}"
-
-
-def _largest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The largest number in low..high for which a property holds that, once lost, stays lost; None when none does."""
-    if high < low or not holds(low):
-        return None
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low
