@@ -47,6 +47,14 @@ def test_why_says_where_the_time_goes_and_what_links_and_limits_would_do(corral,
         assert what in out
 
 
+def test_with_others_in_flight_a_token_waits_for_their_prompts(corral, sparks):
+    words = ("plan", "llama-3.1-8b", "-c", sparks, "--layout", "tp1", "--why", "--concurrency")
+    _, alone, _ = corral(*words, 1)
+    _, together, _ = corral(*words, 16)
+    assert "while prompts of others are read" not in alone
+    assert "while prompts of others are read" in together
+
+
 def test_what_does_not_fit_ends_with_one_and_says_what_would(corral, sparks):
     code, out, err = corral("plan", "deepseek-v3", "-c", sparks, "--quant", "fp8")
     assert (code, out) == (1, "")

@@ -8,6 +8,8 @@ from corral.cli.plan.words import duration, number, percent, print_table, watts
 from corral.planner.plan import Plan
 from corral.planner.reasons import sentence, shares
 
+_NOTICED = 0.02  # of a step's time; less is not worth a line
+
 
 def show_why(plan: Plan, out: Console) -> None:
     """Print the reasons behind the first candidate."""
@@ -19,6 +21,9 @@ def show_why(plan: Plan, out: Console) -> None:
             whole = sum(part[2] for part in parts)
             out.print(f"[bold]{what}[/] takes {duration(whole)}: {escape(sentence(parts))}.", soft_wrap=True)
             print_table(_terms(plan, phase, whole), out)
+            waiting = best.speed.tpot.value - whole
+            if phase == "decode" and waiting > _NOTICED * whole:
+                out.print(f"Besides, each token waits {duration(waiting)} on average while prompts of others are read.")
     _links(plan, out)
     _limits(plan, out)
     for heading, sentences in (
