@@ -43,7 +43,8 @@ def rates(coefficients: Coefficients, case: SpeedCase, work: Work) -> Rates:
     """A case's rates; kept by what decides them."""
     link = slowest(case.split)
     many = case.split.tp > 2
-    key = (id(coefficients), case.device.id, case.engine, work.format.name, case.eager, link.id if link else "", many)
+    run = (case.device.id, case.engine, case.engine_version, case.eager)
+    key = (id(coefficients), *run, work.format.name, link.id if link else "", many)
     known = _KEPT.get(key)
     if known is None:
         if len(_KEPT) >= _KEPT_MOST:

@@ -61,14 +61,10 @@ def estimate(
     output = float(max(1, case.output))
     middle = case.context + output / 2
     slots = min(streams, _slots(case, work, case.context + output))
-    slow = _slowed(case, rates)
 
     def step(batch: float, drafted: float = 1.0) -> Terms:
         waves = min(float(work.pp), batch) if batches_stages(case.engine) else 1.0
-        terms = decode_step(work, rates, links, sequences=batch / waves, context=middle, tokens=drafted)
-        if slow != 1.0:
-            terms["computing"] *= slow
-        return terms
+        return decode_step(work, rates, links, sequences=batch / waves, context=middle, tokens=drafted)
 
     drafted, emitted, drafting = _speculation(case, work, rates)
     terms = step(slots, drafted)
@@ -80,8 +76,6 @@ def estimate(
     chunk = _CHUNK[family]
     batched = max(1.0, min(slots, chunk / new)) if together or alone else 1.0
     prompt = prompt_time(work, rates, links, tokens=new, depth=depth, chunk=chunk, prompts=batched)
-    if slow != 1.0:
-        prompt = {name: t * slow if name in _COMPUTING else t for name, t in prompt.items()}
     if not alone:
         prompt["per-request overhead"] = rates.request * batched
     if rates.pace_prompt != 1.0:
@@ -113,17 +107,6 @@ def estimate(
         prompt=prompt,
         slots=slots,
     )
-
-
-_COMPUTING: Final = frozenset({"matrices: dense", "matrices: experts", "attention", "recurrence"})
-
-
-def _slowed(case: SpeedCase, rates: Rates) -> float:
-    """By how much computing takes longer under a power limit. Reading memory hardly does above a third of stock."""
-    limit = case.power_limit
-    if limit is None or limit >= case.device.power_limit:
-        return 1.0
-    return float((case.device.power_limit / limit) ** rates.power)
 
 
 def _slots(case: SpeedCase, work: Work, tokens: float) -> float:

@@ -1,5 +1,6 @@
 """What is fitted: each open figure's prior, and by which properties of a case it may differ; knows no values fitted."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,6 +46,7 @@ QUANTITIES: Final[dict[str, Quantity]] = {
             "generation+format": 0.08,
             "class+format": 0.15,
             "engine+device": 0.08,
+            "era": 0.05,
         },
         {"engine+format=exllama+exl3": -0.35},  # its trellis is decoded in arithmetic, not only read
     ),
@@ -70,9 +72,11 @@ QUANTITIES: Final[dict[str, Quantity]] = {
             "device": 0.1,
             "engine+device": 0.2,
             "eager": 0.7,
+            "graphs": 0.3,
         },
         {
             "eager=yes": 0.7,
+            "graphs=llamacpp+before": 0.4,
             "class=nvidia/soc": 0.7,
             "class=nvidia/consumer": 0.3,
             "class=apple/soc": 0.3,
@@ -116,6 +120,7 @@ QUANTITIES: Final[dict[str, Quantity]] = {
             "generation+format": 0.15,
             "class+format": 0.2,
             "engine+device": 0.15,
+            "era": 0.15,
         },
         {
             "engine=llamacpp": -0.4,
@@ -143,11 +148,14 @@ QUANTITIES: Final[dict[str, Quantity]] = {
     "queue": Quantity(5.0, 0.4, {"engine": 0.4}),
     "lockstep": Quantity(0.02, 0.4, {"engine": 1.0}, {"engine=sglang": 3.0}),
     "power": Quantity(0.4, 0.3, {"class": 0.2}),
+    "power_read": Quantity(0.2, 0.7, {"engine": 0.3}),
     # Not fitted on others' runs: a calibration sets them for a device, engine and format (`calibrate`).
     "pace": Quantity(1.0, 1e-6, {"run": 1e-6}),
     "pace_prompt": Quantity(1.0, 1e-6, {"run": 1e-6}),
 }
 ORDER: Final = Rates._fields
+
+_OLD: Final = re.compile(r"\b202[0-4]\b")
 
 _FABRICS: Final = (
     ("nvlink", "nvlink"),
@@ -176,6 +184,13 @@ def slowest(split: Split) -> LinkSpec | None:
     return split.node_link if split.nodes > 1 and split.node_link else split.device_link
 
 
+def era(case: SpeedCase) -> str:
+    """Whether an engine is of an earlier time: llama.cpp up to 2024, by the year that its version names."""
+    family = engine_family(case.engine)
+    old = family == "llamacpp" and case.engine_version is not None and _OLD.search(case.engine_version)
+    return f"{family}+{'before' if old else 'now'}"
+
+
 def properties(case: SpeedCase, work: Work) -> dict[str, str]:
     """The case's value of each property that a quantity may differ by."""
     device: DeviceSpec = case.device
@@ -193,6 +208,9 @@ def properties(case: SpeedCase, work: Work) -> dict[str, str]:
         "generation": generation,
         "device": device.id,
         "format": form,
+        "era": (time := era(case)),
+        # llama.cpp launches a step's kernels as one CUDA graph since; other vendors' backends changed less.
+        "graphs": time if device.vendor == "nvidia" else "as ever",
         "eager": "yes" if case.eager else "no",
         "link": link.id if link else "none",
         "fabric": joined,

@@ -34,6 +34,7 @@ class Rates(NamedTuple):
     interference: float  # share of a prompt's time by which other streams wait
     queue: float  # requests that wait before one at most, when they come at their own times
     lockstep: float  # share of the streams that begin together even at a steady load
-    power: float  # exponent of (limit / stock limit) by which computing slows
+    power: float  # exponent of (power limit / stock limit) by which computing slows
+    power_read: float  # the same for reading weights and cache
     pace: float = 1.0  # a decode step's time as a multiple of all the above: what a user's own runs say
     pace_prompt: float = 1.0  # the same of a prompt's time

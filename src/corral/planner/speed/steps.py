@@ -20,7 +20,17 @@ def soft_max(a: float, b: float) -> float:
 def reading_rate(work: Work, rates: Rates) -> float:
     """Bytes of dense weights a second."""
     wide = (work.body.hidden / 4096.0) ** rates.width
-    return float(work.bandwidth * rates.read * wide * (5e11 / work.bandwidth) ** rates.swift)
+    return float(_memory_rate(work, rates) * rates.read * wide * (5e11 / work.bandwidth) ** rates.swift)
+
+
+def _memory_rate(work: Work, rates: Rates) -> float:
+    """The memory's bandwidth, less what a power limit takes from it."""
+    return work.bandwidth if work.limit == 1.0 else work.bandwidth * work.limit**rates.power_read
+
+
+def _computing_share(work: Work, rates: Rates) -> float:
+    """What a power limit leaves of the rates of arithmetic."""
+    return 1.0 if work.limit == 1.0 else work.limit**rates.power
 
 
 def decode_step(
@@ -40,7 +50,8 @@ def decode_step(
     body = work.body
     batch = sequences * tokens
     bandwidth = reading_rate(work, rates)
-    peak = work.peak * rates.compute
+    clock = _computing_share(work, rates)
+    peak = work.peak * rates.compute * clock
     dense = work.dense_bytes / bandwidth
     head = work.head_bytes / bandwidth
     routed = 0.0
@@ -49,8 +60,8 @@ def decode_step(
     reading = dense + head + routed
     computing = batch * (work.dense_flops + work.head_flops + work.routed_flops) / peak
     moved = work.cache_bytes(context) + work.state_bytes * rates.state
-    cache = sequences * moved / (work.bandwidth * rates.read_cache)
-    attention = batch * work.attention_flops(context) / (work.peak16 * rates.mfu_attention)
+    cache = sequences * moved / (_memory_rate(work, rates) * rates.read_cache)
+    attention = batch * work.attention_flops(context) / (work.peak16 * rates.mfu_attention * clock)
     halves = body.mixers + body.feed_forwards
     terms: Terms = {
         "weights: dense": dense,
@@ -82,15 +93,16 @@ def prompt_time(
     With several stages, chunks follow each other through them: the last one has to pass all.
     """
     body = work.body
-    attention = prompts * work.prompt_attention_flops(tokens, depth) / (work.peak16 * rates.mfu_attention)
+    clock = _computing_share(work, rates)
+    attention = prompts * work.prompt_attention_flops(tokens, depth) / (work.peak16 * rates.mfu_attention * clock)
     tokens *= prompts
     chunks = max(1.0, tokens / chunk)
     size = tokens / chunks
-    best = work.peak * rates.mfu * (1e14 / work.peak) ** rates.scale
+    best = work.peak * rates.mfu * clock * (1e14 / work.peak) ** rates.scale
     peak = best * size / (size + rates.half * 4096.0 / body.hidden)
     dense = tokens * work.dense_flops / peak + prompts * work.head_flops / best
     routed = tokens * work.routed_flops / (peak * rates.mfu_experts)
-    scan = tokens * work.scan_flops / (work.peak16 * rates.scan)
+    scan = tokens * work.scan_flops / (work.peak16 * rates.scan * clock)
     touched = work.experts_bytes * work.touched(size**rates.spread) / rates.read_experts if body.routed else 0.0
     reading = chunks * (work.dense_bytes + work.head_bytes + touched) / reading_rate(work, rates)
     halves = body.mixers + body.feed_forwards

@@ -45,6 +45,7 @@ class Work:
     peak: float  # operations a second of the format that matrices are multiplied in
     peak16: float  # and of 16 bit, in which attention is computed
     bandwidth: float
+    limit: float  # power limit as a share of stock, one at most
     kv_token_bytes: float  # kept for one token by one rank, windows not counted
 
     def cache_bytes(self, context: float) -> float:
@@ -134,6 +135,7 @@ def work(case: SpeedCase) -> Work:
         peak=max(device.flops[compute], wide),
         peak16=wide,
         bandwidth=device.bandwidth,
+        limit=min(1.0, (case.power_limit or device.power_limit) / device.power_limit),
         kv_token_bytes=sum(
             c.layers
             * (c.key_values * cache.key_bits + c.value_values * cache.value_bits)
