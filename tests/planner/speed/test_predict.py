@@ -7,8 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corral.catalog.devices import device
+from corral.catalog.links import link
 from corral.errors import BadInput
 from corral.planner.speed.predict import predict
+from corral.planner.speed.quantities import fabric
 from corral.planner.speed.values import Speculation
 
 NAMES = ["llama-3.1-8b", "qwen3-30b-a3b", "gpt-oss-120b", "qwen3.5-27b", "deepseek-r1", "nemotron-3-nano-30b-a3b"]
@@ -133,3 +135,7 @@ def test_too_many_requests_for_the_memory_wait(case):
 def test_an_unknown_format_is_refused(case):
     with pytest.raises(BadInput):
         predict(case(weights="marvellous"))
+
+
+def test_amd_s_links_between_dies_are_no_ethernet():
+    assert fabric(link("xgmi2")) == "nvlink"

@@ -160,6 +160,7 @@ _OLD: Final = re.compile(r"\b202[0-4]\b")
 _FABRICS: Final = (
     ("nvlink", "nvlink"),
     ("infinity", "nvlink"),
+    ("xgmi", "nvlink"),
     ("pcie", "pcie"),
     ("roce", "rdma"),
     ("ib", "rdma"),
