@@ -242,7 +242,7 @@ def _held_out(job: tuple[Parameters, Vector, str, list[int]]) -> list[tuple[int,
     unseen = given.unseen(train)
     at = fit(given, train, np.where(unseen, given.centres, start), most=6)
     at = np.where(unseen, given.centres, at)
-    seen = count_runs([given.items[i].row.case for i in train])
+    seen = count_runs([given.items[i].row.case for i in train if given.items[i].measured])
     return [
         (i, int(seen.novelty(given.items[i].row.case)), predicted(given.items[i], given.rates(at, given.items[i])))
         for i in held
@@ -430,7 +430,7 @@ def main() -> None:
     text = "\n".join((*table(judged), "", *summary(judged))) + "\n"
     sys.stdout.write(text)
     if not asked.judge_only and asked.by == "source":
-        seen = count_runs([item.row.case for item in given.items])
+        seen = count_runs([item.row.case for item in given.items if item.measured])
         target = ROOT / SHIPPED
         target.parent.mkdir(exist_ok=True)
         document = ROOT / DOCUMENT

@@ -82,6 +82,11 @@ def test_a_slower_link_of_a_kind_is_never_faster(case, split, model, engine, deg
         assert slow.ttft.value >= fast.ttft.value * (1 - 1e-9)
 
 
+def test_a_device_whose_only_run_teaches_nothing_counts_as_never_measured(case):
+    """The one RTX 5090 of the table ran beside another card that its row does not name."""
+    assert "nothing was measured on NVIDIA GeForce RTX 5090" in predict(case(on="rtx5090")).decode.basis
+
+
 def test_a_single_stream_passes_all_stages_in_turn(case, split):
     alone = predict(case("llama-3.1-70b", "gb10"))
     staged = predict(case("llama-3.1-70b", "gb10", split=split("roce-200g", nodes=2, pp=2)))
