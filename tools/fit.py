@@ -42,7 +42,7 @@ SHIPPED: Final = "src/corral/planner/data/speed.json"
 HUBER: Final = 0.25  # an error beyond 28 % pulls no harder than one of 28 %
 NOISE: Final = 0.1  # of one measurement, as a logarithm
 STEP: Final = 1e-3  # of a rate's logarithm, for derivatives
-INSIDE: Final = 0.915  # share of errors that a range is made to hold
+INSIDE: Final = 0.925  # share of errors that a range is made to hold
 
 Vector = NDArray[np.float64]
 
