@@ -132,7 +132,7 @@ def comments(text):
     return sorted(re.findall(r"# (?:above|beside) \d+\.|# the end\.", text))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(clusters())
 def test_comments_survive_and_stand_above_what_they_stood_above(cluster):
     text = commented(dump(Cluster(nodes=cluster.nodes, circuits=cluster.circuits)))
@@ -154,7 +154,7 @@ def test_a_file_that_is_none_is_refused():
         merge("shopping: [milk]\n", Cluster(nodes=(node(),)), "mine.yaml")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(clusters())
 def test_finding_what_the_file_says_changes_nothing(cluster):
     text = dump(cluster) + "# mine\n"
