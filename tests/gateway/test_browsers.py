@@ -2,7 +2,7 @@
 
 import pytest
 
-from corral.gateway.browsers import host_allowed, origin_allowed
+from corral.gateway.wire.browsers import host_allowed, origin_allowed
 
 NONE: frozenset[str] = frozenset()
 CHAT = "/v1/chat/completions"

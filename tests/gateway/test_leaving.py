@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from corral.gateway import sockets
 from corral.gateway.server import Gateway
 from corral.gateway.table import Ready, Upstream
+from corral.gateway.wire import sockets
 from gateway.conftest import REQUEST, eventually, sample
 from gateway.fake_engine import answers_a_refusal_slowly, never_answers, stalls_in_the_stream, streams_for_ever
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.gateway.refusals import refusal
+from corral.gateway.relay.refusals import refusal
 
 NO_REASON = "The engine answered with status 500 and gave no reason."
 VLLM_TOO_LONG = (

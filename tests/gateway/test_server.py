@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 
 from corral.errors import BadInput, ExitCode
-from corral.gateway import sockets
 from corral.gateway.server import Gateway
 from corral.gateway.table import Failed, Loading, Ready, Table, Upstream
+from corral.gateway.wire import sockets
 from gateway.conftest import eventually, sample
 from gateway.fake_engine import never_answers, stalls_in_the_stream, streams_for_ever
 

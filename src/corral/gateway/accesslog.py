@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Final
 
-from corral.gateway.asgi import Exchange
+from corral.gateway.wire.asgi import Exchange
 
 _logger: Final = logging.getLogger("corral.gateway.access")
 

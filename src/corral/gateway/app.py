@@ -6,12 +6,13 @@ import logging
 import time
 from typing import Final
 
-from corral.gateway import accesslog, browsers, errors, reports, routes
-from corral.gateway.asgi import ClientGone, Exchange, Header, Receive, Scope, Send
-from corral.gateway.body import model_of
+from corral.gateway import accesslog, errors, reports, routes
 from corral.gateway.metrics import CONTENT_TYPE, Metrics
-from corral.gateway.relay import Relay
+from corral.gateway.relay.relay import Relay
 from corral.gateway.table import Failed, Loading, Table, Upstream
+from corral.gateway.wire import browsers
+from corral.gateway.wire.asgi import ClientGone, Exchange, Header, Receive, Scope, Send
+from corral.gateway.wire.body import model_of
 
 _logger: Final = logging.getLogger("corral.gateway")
 _LAST_WORD_SECONDS: Final = 0.2  # for telling a client that the server goes down

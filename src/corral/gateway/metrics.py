@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from corral.gateway.asgi import Exchange
+from corral.gateway.wire.asgi import Exchange
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
 

@@ -10,9 +10,9 @@ import uvicorn
 
 from corral.gateway.app import App
 from corral.gateway.metrics import Metrics
-from corral.gateway.relay import Relay
-from corral.gateway.sockets import listen
+from corral.gateway.relay.relay import Relay
 from corral.gateway.table import Table
+from corral.gateway.wire.sockets import listen
 from corral.units import MIB
 
 BODY_LIMIT: Final = 64 * MIB

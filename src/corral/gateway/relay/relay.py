@@ -24,10 +24,10 @@ import aiohttp
 from yarl import URL
 
 from corral.gateway import errors
-from corral.gateway.asgi import Exchange
-from corral.gateway.headers import to_client, to_engine
-from corral.gateway.refusals import refusal
+from corral.gateway.relay.refusals import refusal
 from corral.gateway.table import Upstream
+from corral.gateway.wire.asgi import Exchange
+from corral.gateway.wire.headers import to_client, to_engine
 from corral.units import KIB, MIB
 
 # llama.cpp lets 128 connections wait to be accepted; beyond, the kernel tries again after 1, 3 and 7 s.
