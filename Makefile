@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-start bench-memory bench-plan bench-ranking bench-validate fit judge claims lock clean
+.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-soak bench-start bench-memory bench-plan bench-ranking bench-validate fit judge claims lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,8 +45,11 @@ system: ## Debian packages that the lab needs (as root; else says what is missin
 lab: $(VENV)/.dev system ## Several machines out of this one, to play with (ARGS='up --hosts 3')
 	$(BIN)/python tests/lab $(or $(ARGS),up)
 
-bench-gateway: $(VENV)/.dev ## What the gateway costs, beside asking the engine directly
-	$(BIN)/python benchmarks/gateway.py $(ARGS)
+bench-gateway: $(VENV)/.dev ## What the gateway costs, beside its engine, nginx and LiteLLM (ARGS=--cancel, --ordered: what else it must hold)
+	$(BIN)/python benchmarks/gateway $(ARGS)
+
+bench-soak: $(VENV)/.dev ## A million requests of all kinds through the gateway, and its memory meanwhile
+	$(BIN)/python benchmarks/gateway --soak $(ARGS)
 
 bench-start: $(VENV)/.dev ## How long a start takes and how much memory the head holds (ARGS=--cold: from a fresh clone)
 	$(BIN)/python benchmarks/start.py $(ARGS)

@@ -1,0 +1,113 @@
+"""What the gateway costs beside asking the engine directly, beside nginx and beside LiteLLM; knows no real engine.
+
+Every process is one of its own: the engine, each way to it, and this one, which loads them all in turn.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import engine
+import leaving
+import ordered
+import paths
+import show
+import soak
+import speed
+import uvloop
+
+
+async def gateway(upstream_port: int, *, keep_alive: bool) -> None:
+    """Serve until ended."""
+    from corral.gateway.server import Gateway  # noqa: PLC0415 - the other processes are to be without it
+    from corral.gateway.table import Ready, Upstream  # noqa: PLC0415 - as above
+
+    served = Gateway()
+    for name in ("m", *soak.MODELS):
+        served.table.set(name, Ready(Upstream(f"http://127.0.0.1:{upstream_port}", name, keep_alive=keep_alive)))
+    await served.start(port=0)
+    print(served.port, flush=True)
+    await asyncio.Event().wait()
+
+
+def options() -> argparse.Namespace:
+    """What is asked for on the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--scale", type=float, default=1.0, help="length of all blocks; 1: about 2 minutes in all")
+    parser.add_argument("--rate", type=float, default=200, help="requests a second in the delay test")
+    parser.add_argument("--concurrency", type=int, default=64, help="requests at once in the throughput test")
+    parser.add_argument("--streams", type=int, default=32, help="streams at once in the chunk test")
+    parser.add_argument("--interval", type=float, default=0.02, help="seconds between a stream's chunks")
+    parser.add_argument("--no-keep-alive", action="store_true", help="a connection to the engine for each request")
+    parser.add_argument("--litellm", action="store_true", help=f"install {paths.LITELLM} for the comparison first")
+    parser.add_argument("--alone", action="store_true", help="without nginx and LiteLLM, even where they are there")
+    parser.add_argument("--soak", type=int, nargs="?", const=1_000_000, help="so many requests, and memory meanwhile")
+    parser.add_argument("--cancel", action="store_true", help="how soon an engine sees that a client left")
+    parser.add_argument("--ordered", action="store_true", help="200 fast streams and 2,000 slow ones, chunk by chunk")
+    parser.add_argument("--role", choices=("engine", "bare", "corral"), help=argparse.SUPPRESS)
+    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def be(asked: argparse.Namespace) -> None:
+    """One of the other processes."""
+    match asked.role:
+        case "engine":
+            uvloop.run(engine.serve(engine.Engine))
+        case "bare":
+            uvloop.run(engine.serve(engine.Bare))
+        case _:
+            uvloop.run(gateway(asked.upstream, keep_alive=not asked.no_keep_alive))
+
+
+def compared(asked: argparse.Namespace, stack: ExitStack, upstream: int, corral: paths.Way) -> dict[str, object]:
+    """Speed beside the others."""
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    ways = [paths.Way("direct", upstream, 0), corral, stack.enter_context(paths.role("bare"))]
+    if not asked.alone:
+        if shutil.which("nginx"):
+            ways.append(stack.enter_context(paths.nginx(upstream, home)))
+        if asked.litellm and not paths.LITELLM_HOME.exists():
+            paths.install_litellm()
+        if paths.LITELLM_HOME.exists():
+            ways.append(stack.enter_context(paths.litellm(upstream, home)))
+    shape = speed.Shape(asked.scale, asked.rate, asked.concurrency, asked.streams, asked.interval)
+    return uvloop.run(speed.compare(ways, shape))
+
+
+def main() -> None:
+    """Be one of the processes."""
+    asked = options()
+    if asked.role:
+        be(asked)
+        return
+    paths.allow_many_files()
+    paths.pin(0, measured=False)
+    once = ["--no-keep-alive"] if asked.no_keep_alive else []
+    with ExitStack() as stack:
+        upstream = stack.enter_context(paths.role("engine", measured=False)).port
+        corral = stack.enter_context(paths.role("corral", "--upstream", str(upstream), *once))
+        if asked.soak:
+            title, result = "Memory over many requests", uvloop.run(soak.soak(corral, asked.soak))
+        elif asked.cancel:
+            title, result = "Clients that leave", uvloop.run(leaving.leave(corral, upstream))
+        elif asked.ordered:
+            title, result = "Streams, chunk by chunk", uvloop.run(ordered.check(corral))
+        else:
+            title, result = "", compared(asked, stack, upstream, corral)
+    if asked.json:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    elif title:
+        show.facts(title, result)
+    else:
+        show.speed(result)
+
+
+if __name__ == "__main__":
+    main()
