@@ -8,7 +8,7 @@ import pytest
 import uvloop
 
 from corral.gateway.server import Gateway
-from corral.gateway.table import Ready, Upstream
+from corral.gateway.table import Ready, replica_at
 from gateway.fake_engine import FakeEngine
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
@@ -30,7 +30,7 @@ async def engine():
 @pytest.fixture
 async def gateway(engine):
     gateway = Gateway(body_limit=1_000_000)
-    gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m")))
     await gateway.start(port=0)
     yield gateway
     await gateway.stop(grace=0)

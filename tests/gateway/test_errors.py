@@ -9,7 +9,7 @@ import aiohttp
 import openai
 import pytest
 
-from corral.gateway.table import Failed, Loading, Ready, Upstream
+from corral.gateway.table import Failed, Loading, Ready, replica_at
 from gateway.conftest import eventually, sample
 from gateway.test_forwarding import event
 
@@ -102,7 +102,7 @@ async def test_a_model_that_is_loading(http, gateway):
 async def test_a_client_of_openai_waits_for_a_model_that_is_loading(gateway, engine, monkeypatch):
     gateway.table.set("m", Loading("weights"))
     monkeypatch.setattr("corral.gateway.errors.LOADING_RETRY_SECONDS", 1)
-    asyncio.get_running_loop().call_later(0.3, gateway.table.set, "m", Ready(Upstream(engine.url, "m")))
+    asyncio.get_running_loop().call_later(0.3, gateway.table.set, "m", Ready(replica_at(engine.url, "m")))
     async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="x") as client:
         await client.chat.completions.create(model="m", messages=[])
     assert len(engine.calls) == 1
@@ -121,7 +121,7 @@ async def test_a_model_that_failed(http, gateway):
 
 
 async def test_a_chat_with_a_model_that_only_embeds(http, gateway, engine):
-    gateway.table.set("e", Ready(Upstream(engine.url, "e", embeddings=True)))
+    gateway.table.set("e", Ready(replica_at(engine.url, "e", embeddings=True)))
     async with http.post(CHAT, data=b'{"model": "e"}') as response:
         assert response.status == 400
         assert (await error_of(response))["code"] == "unsupported_model"
@@ -130,7 +130,7 @@ async def test_a_chat_with_a_model_that_only_embeds(http, gateway, engine):
 async def test_an_engine_that_is_not_there(http, gateway):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        gateway.table.set("m", Ready(Upstream(f"http://127.0.0.1:{closed.getsockname()[1]}", "m")))
+        gateway.table.set("m", Ready(replica_at(f"http://127.0.0.1:{closed.getsockname()[1]}", "m")))
         async with http.post(CHAT, data=b'{"model": "m"}') as response:
             assert response.status == 502
             assert (await error_of(response))["code"] == "upstream_unreachable"
@@ -186,7 +186,7 @@ async def test_an_engine_that_does_not_finish_is_a_502_and_asked_once(http, engi
 
 
 async def test_an_engine_that_dies_between_two_requests_on_one_connection(http, engine, gateway):
-    gateway.table.set("m", Ready(Upstream(engine.url, "m", keep_alive=True)))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m", keep_alive=True)))
     async with http.post(CHAT, data=b"{}") as response:
         assert response.status == 200
     engine.script = dies_at_once

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corral.gateway.table import Ready, Upstream
+from corral.gateway.table import Ready, replica_at
 
 CHAT = "/v1/chat/completions"
 COMPLETION = {
@@ -72,7 +72,7 @@ async def test_embeddings(client, engine, gateway):
         await call.json(200, {"object": "list", "data": data, "model": "e", "usage": usage})
 
     engine.script = answer
-    gateway.table.set("e", Ready(Upstream(engine.url, "e", embeddings=True)))
+    gateway.table.set("e", Ready(replica_at(engine.url, "e", embeddings=True)))
     got = await client.embeddings.create(model="e", input="text", encoding_format="float")
     assert got.data[0].embedding == [0.5, 1.0]
     assert engine.calls[0].path == "/v1/embeddings"
@@ -82,7 +82,7 @@ async def test_models_are_the_ready_ones(client, gateway):
     listed = [model async for model in client.models.list()]
     assert [model.id for model in listed] == ["m"]
     assert listed[0].owned_by == "corral"
-    gateway.table.set("org/name", Ready(Upstream("http://127.0.0.1:9", "org/name")))
+    gateway.table.set("org/name", Ready(replica_at("http://127.0.0.1:9", "org/name")))
     assert (await client.models.retrieve("org/name")).id == "org/name"
 
 
@@ -100,7 +100,7 @@ async def test_the_body_arrives_untouched_under_the_same_path(http, engine, path
 
 
 async def test_only_what_the_engine_needs_is_told_to_it(http, engine, gateway):
-    gateway.table.set("m", Ready(Upstream(engine.url, "m", headers=(("Authorization", "Bearer engine"),))))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m", headers=(("Authorization", "Bearer engine"),))))
     sent = {
         "Authorization": "Bearer client",
         "Cookie": "a=b",
@@ -155,7 +155,7 @@ async def test_without_a_model_the_only_one_is_meant(http, engine):
 
 @pytest.mark.parametrize(("keep_alive", "connections"), [(False, 5), (True, 1)])
 async def test_connections_are_used_again_where_the_engine_copes(http, engine, gateway, keep_alive, connections):
-    gateway.table.set("m", Ready(Upstream(engine.url, "m", keep_alive=keep_alive)))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m", keep_alive=keep_alive)))
     for _ in range(5):
         async with http.post(CHAT, data=b"{}") as response:
             await response.read()

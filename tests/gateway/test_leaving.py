@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from corral.gateway.server import Gateway
-from corral.gateway.table import Ready, Upstream
+from corral.gateway.table import Ready, replica_at
 from corral.gateway.wire import sockets
 from gateway.conftest import REQUEST, eventually, sample
 from gateway.fake_engine import answers_a_refusal_slowly, never_answers, stalls_in_the_stream, streams_for_ever
@@ -53,7 +53,7 @@ async def test_while_the_engine_does_not_read_its_upload(gateway, ask):
     connected: list[asyncio.StreamReader] = []
     try:
         port = server.sockets[0].getsockname()[1]
-        gateway.table.set("m", Ready(Upstream(f"http://127.0.0.1:{port}", "m")))
+        gateway.table.set("m", Ready(replica_at(f"http://127.0.0.1:{port}", "m")))
         _, writer = await ask(b'{"image": "' + b"x" * 900_000 + b'"}')
         await eventually(lambda: connected)
         writer.close()
@@ -91,7 +91,7 @@ async def test_a_thousand_cancelled_streams_leave_nothing(gateway, engine, ask, 
 async def test_a_client_that_does_not_read_for_long_is_cut_off(engine, monkeypatch):
     monkeypatch.setitem(sockets._CLIENT_TIMES, "TCP_USER_TIMEOUT", 300)
     gateway = Gateway()
-    gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m")))
     await gateway.start(port=0)
 
     async def floods(call):

@@ -13,7 +13,7 @@ import pytest
 
 from corral.errors import BadInput, ExitCode
 from corral.gateway.server import Gateway
-from corral.gateway.table import Failed, Loading, Ready, Table, Upstream
+from corral.gateway.table import Failed, Loading, Ready, Table, replica_at
 from corral.gateway.wire import sockets
 from gateway.conftest import eventually, sample
 from gateway.fake_engine import never_answers, stalls_in_the_stream, streams_for_ever
@@ -143,7 +143,7 @@ async def test_the_time_to_the_first_chunk_is_measured_for_streams(gateway, engi
 
 async def test_the_access_log_is_one_json_line_without_prompts(engine, caplog):
     gateway = Gateway(access_log=True)
-    gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m")))
     await gateway.start(port=0)
     caplog.set_level("INFO", "corral.gateway.access")
     async with (
@@ -240,12 +240,12 @@ async def test_stopping_twice_or_unstarted_is_nothing():
 
 def test_the_table_refuses_a_model_that_the_engine_knows_by_another_name():
     with pytest.raises(ValueError, match="the engine serves 'a', the table says 'b'"):
-        Table().set("b", Ready(Upstream("http://127.0.0.1:9", "a")))
+        Table().set("b", Ready(replica_at("http://127.0.0.1:9", "a")))
 
 
 def test_a_removed_model_is_gone_and_may_be_removed_again():
     table = Table(clock=lambda: 7.9)
-    table.set("a", Ready(Upstream("http://127.0.0.1:9", "a")))
+    table.set("a", Ready(replica_at("http://127.0.0.1:9", "a")))
     assert table.ready()["a"].since == 7
     table.remove("a")
     table.remove("a")

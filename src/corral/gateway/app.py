@@ -7,12 +7,13 @@ import time
 from typing import Final
 
 from corral.gateway import accesslog, errors, reports, routes
+from corral.gateway.desk.values import Replica
 from corral.gateway.metrics import CONTENT_TYPE, Metrics
 from corral.gateway.relay.relay import Relay
-from corral.gateway.table import Failed, Loading, Table, Upstream
+from corral.gateway.table import Failed, Loading, Ready, Table
 from corral.gateway.wire import browsers
 from corral.gateway.wire.asgi import ClientGone, Exchange, Header, Receive, Scope, Send
-from corral.gateway.wire.body import model_of
+from corral.gateway.wire.body import model_of, with_model
 
 _logger: Final = logging.getLogger("corral.gateway")
 _LAST_WORD_SECONDS: Final = 0.2  # for telling a client that the server goes down
@@ -37,6 +38,7 @@ class App:
         self._body_limit = body_limit
         self._host_names = host_names
         self._access_log = access_log
+        self._turn = 0  # of the replicas of a model, which take turns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one exchange; never raises."""
@@ -108,50 +110,64 @@ class App:
             case routes.METRICS:
                 await exchange.reply(200, self._metrics.exposition(), [(b"content-type", CONTENT_TYPE)])
             case _ if exchange.path == routes.MODELS:
-                await exchange.reply(200, reports.models(self._table.ready()))
+                await exchange.reply(200, reports.models(self._table.listed()))
             case _:
                 await self._one_model(exchange, exchange.path.removeprefix(f"{routes.MODELS}/"))
 
     async def _one_model(self, exchange: Exchange, name: str) -> None:
-        ready = self._table.ready()
-        if name not in ready:
-            raise errors.unknown_model(name, tuple(ready))
-        exchange.model = name
-        await exchange.reply(200, reports.model(name, ready[name]))
+        known, listed = self._table.resolve(name), self._table.listed()
+        if known is None or known not in listed:
+            raise errors.unknown_model(name, tuple(listed))
+        exchange.model = known
+        await exchange.reply(200, reports.model(known, listed[known]))
 
     async def _forward(self, exchange: Exchange) -> None:
         body = await exchange.read(self._body_limit, errors.too_large)
-        upstream = self._upstream(exchange, model_of(body))
+        asked = model_of(body)
+        replica = self._replica(exchange, asked)
         name = exchange.model
+        if asked is not None and asked != name:
+            body = with_model(body, name)  # by an alias, or another answers in its place
         self._metrics.began(name)
+        self._table.began(name)
         try:
-            await self._while_client_waits(exchange, upstream, body)
+            await self._while_client_waits(exchange, replica, body)
         except errors.ApiError as error:
             if error.code in errors.UPSTREAM_CODES:
                 self._metrics.upstream_error(name, error.code)
             raise
         finally:
             self._metrics.left(name)
+            self._table.ended(name)
 
-    def _upstream(self, exchange: Exchange, asked: str | None) -> Upstream:
+    def _replica(self, exchange: Exchange, asked: str | None) -> Replica:
         """The engine for the model that is asked for; marks the exchange with the model's name."""
-        name = asked if asked is not None else self._table.only()
+        asked = asked if asked is not None else self._table.only()
         served = tuple(self._table.states())
-        if name is None:
+        if asked is None:
             raise errors.missing_model(served)
+        name = self._table.resolve(asked)
+        if name is None:
+            raise errors.unknown_model(asked, served)
         state = self._table.get(name)
-        if state is None:
-            raise errors.unknown_model(name, served)
+        ready = self._table.ready()
+        if isinstance(state, Failed) and (others := [other for other in self._table.fallback(name) if other in ready]):
+            name, state = others[0], ready[others[0]]
         exchange.model = name
-        if isinstance(state, Loading):
-            raise errors.loading(name, state)
         if isinstance(state, Failed):
-            raise errors.failed(name, state.cause)
-        if state.upstream.embeddings and exchange.route in routes.GENERATING:
+            raise errors.failed(name, state.cause, state.seconds)
+        if not isinstance(state, Ready):
+            self._table.demand(name)
+            state = self._table.get(name)  # it may be on its way by now
+            raise errors.loading(name, state if isinstance(state, Loading) else Loading("asked for", 0.0))
+        self._turn += 1
+        serving = self._table.serving(name)
+        replica = serving[self._turn % len(serving)]
+        if replica.embeddings and exchange.route in routes.GENERATING:
             raise errors.only_embeds(name)
-        return state.upstream
+        return replica
 
-    async def _while_client_waits(self, exchange: Exchange, upstream: Upstream, body: bytes) -> None:
+    async def _while_client_waits(self, exchange: Exchange, upstream: Replica, body: bytes) -> None:
         """Forward, and stop at once when the client goes: that closes the connection to the engine too."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs has a task

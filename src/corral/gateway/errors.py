@@ -5,6 +5,7 @@ has none. OpenAI's clients repeat a 5xx by themselves; `x-should-retry: false` i
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -123,10 +124,11 @@ def loading(name: str, state: Loading) -> ApiError:
     return ApiError(503, message, type=SERVER, code="model_loading", headers=[retry])
 
 
-def failed(name: str, cause: str) -> ApiError:
-    """The deployment failed and is not on its way."""
+def failed(name: str, cause: str, seconds: float | None = None) -> ApiError:
+    """The deployment failed and is not on its way; `seconds`: until it may be asked for again, if that is of use."""
     message = f"The model '{name}' is not running: {cause}"
-    return ApiError(503, message, type=SERVER, code="model_failed", headers=_NO_RETRY)
+    headers = _NO_RETRY if seconds is None else ((b"retry-after", str(max(1, math.ceil(seconds))).encode()),)
+    return ApiError(503, message, type=SERVER, code="model_failed", headers=headers)
 
 
 def unreachable(name: str) -> ApiError:

@@ -3,15 +3,16 @@
 import json
 from collections.abc import Mapping
 
-from corral.gateway.table import Failed, Loading, Ready, State
+from corral.gateway.table import Failed, Loading, Ready, State, Unloaded
 
 
-def models(ready: Mapping[str, Ready]) -> bytes:
-    """OpenAI's list of the models that answer now."""
-    return json.dumps({"object": "list", "data": [_model(name, state) for name, state in ready.items()]}).encode()
+def models(listed: Mapping[str, State]) -> bytes:
+    """OpenAI's list of models."""
+    data = [_model(name, state) for name, state in listed.items()]
+    return json.dumps({"object": "list", "data": data}).encode()
 
 
-def model(name: str, state: Ready) -> bytes:
+def model(name: str, state: State) -> bytes:
     """OpenAI's description of one model."""
     return json.dumps(_model(name, state)).encode()
 
@@ -23,8 +24,9 @@ def readiness(states: Mapping[str, State]) -> tuple[bool, bytes]:
     return ready, json.dumps({"ready": ready, "deployments": deployments}).encode()
 
 
-def _model(name: str, state: Ready) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": state.since, "owned_by": "corral"}
+def _model(name: str, state: State) -> dict[str, object]:
+    since = state.since if isinstance(state, Ready) else 0
+    return {"id": name, "object": "model", "created": since, "owned_by": "corral"}
 
 
 def _state(state: State) -> dict[str, object]:
@@ -35,3 +37,5 @@ def _state(state: State) -> dict[str, object]:
             return {"state": "ready", "since": since}
         case Failed(cause):
             return {"state": "failed", "cause": cause}
+        case Unloaded():
+            return {"state": "unloaded"}

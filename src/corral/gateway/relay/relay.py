@@ -24,8 +24,8 @@ import aiohttp
 from yarl import URL
 
 from corral.gateway import errors
+from corral.gateway.desk.values import Replica
 from corral.gateway.relay.refusals import refusal
-from corral.gateway.table import Upstream
 from corral.gateway.wire.asgi import Exchange
 from corral.gateway.wire.headers import to_client, to_engine
 from corral.units import KIB, MIB
@@ -50,7 +50,7 @@ class Relay:
         await self._once.close()
         await self._kept.close()
 
-    async def forward(self, exchange: Exchange, upstream: Upstream, path: str, body: bytes) -> None:
+    async def forward(self, exchange: Exchange, upstream: Replica, path: str, body: bytes) -> None:
         """Ask the engine and answer the exchange; ApiError where there is no answer to pass on."""
         name = upstream.served_name
         headers = to_engine(exchange.headers, exchange.request_id, upstream.headers, len(body))

@@ -1,8 +1,10 @@
-"""Which model a request's body asks for; pure, and looks at nothing else in it."""
+"""Which model a request's body asks for, and the body for another; pure, and looks at nothing else in it."""
 
 import json
 from collections.abc import Mapping
 from typing import Final, cast
+
+import msgspec
 
 from corral.gateway import errors
 
@@ -32,3 +34,9 @@ def model_of(body: bytes) -> str | None:
     if model is None or isinstance(model, str):
         return model or None
     raise errors.wrong_model_type()
+
+
+def with_model(body: bytes, name: str) -> bytes:
+    """The same body with another `model`; every other value keeps the bytes that it came in."""
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode(fields | {"model": name})
