@@ -6,6 +6,7 @@ import aiohttp
 import openai
 import pytest
 import uvloop
+from prometheus_client.parser import text_string_to_metric_families
 
 from corral.gateway.server import Gateway
 from corral.gateway.table import Ready, replica_at
@@ -67,8 +68,15 @@ async def ask(gateway):
 
 
 def sample(gateway, name, **labels):
-    """A sample's value in the gateway's metrics, or None."""
-    return gateway.metrics.registry.get_sample_value(f"corral_gateway_{name}", labels)
+    """The sum of the samples of this name that have these labels, whatever their others; None: there is none."""
+    text = gateway.metrics.exposition(gateway.admission.standing()).decode()
+    found = [
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"corral_gateway_{name}" and labels.items() <= sample.labels.items()
+    ]
+    return sum(found) if found else None
 
 
 async def eventually(condition: Callable[[], object], seconds: float = 5.0) -> float:

@@ -26,8 +26,8 @@ async def error_of(response):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "Expecting value"),
-        (b'{"model": "m"', "Expecting ',' delimiter: line 1 column 14"),
+        (b"", "it is cut short"),
+        (b'{"model": "m"', "it is cut short"),
         (b"[]", "it is an array"),
         (b"null", "it is null"),
         (b"7", "it is a number"),
@@ -35,8 +35,7 @@ async def error_of(response):
         (b'"m"', "it is a string"),
         (b'{"model": "\xff"}', "it is not UTF-8 at byte 11"),
         ('{"model": "m"}'.encode("utf-16"), "it is not UTF-8"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"n": ' + b"9" * 5000 + b"}", "integer string conversion"),
+        (b'{"a": ' + b"[" * 100_000, "nested too deeply"),
     ],
 )
 async def test_a_body_that_is_no_json_object(http, engine, body, said):

@@ -128,7 +128,7 @@ async def test_metrics_are_prometheus_text_with_bounded_labels(http, gateway):
     assert set(re.findall(r'model="([^"]*)"', text)) == {"", "m"}
     assert set(re.findall(r'route="([^"]*)"', text)) == {"none", "/v1/chat/completions", "/v1/models"}
     assert "process_resident_memory_bytes" in text
-    assert 'corral_gateway_request_bytes_total{model="m",route="/v1/chat/completions"} 14.0' in text
+    assert 'corral_gateway_request_bytes_total{key="",model="m",replica="m"} 14.0' in text
 
 
 async def test_the_time_to_the_first_chunk_is_measured_for_streams(gateway, engine, ask):
@@ -136,7 +136,7 @@ async def test_the_time_to_the_first_chunk_is_measured_for_streams(gateway, engi
     reader, writer = await ask()
     await reader.readuntil(b"data: {}")
     writer.close()
-    labels = {"model": "m", "route": "/v1/chat/completions"}
+    labels = {"model": "m", "replica": "m", "key": ""}
     await eventually(lambda: sample(gateway, "ttft_seconds_count", **labels) == 1)
     assert 0 < sample(gateway, "ttft_seconds_sum", **labels) < 5
 

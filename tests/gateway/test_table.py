@@ -5,7 +5,7 @@ import json
 import pytest
 
 from corral.gateway.table import Failed, Loading, Offer, Ready, Table, Unloaded, replica_at
-from corral.gateway.wire.body import with_model
+from corral.gateway.wire.body import renamed
 
 
 class Clock:
@@ -134,7 +134,7 @@ def test_the_only_model_is_meant_by_those_who_name_none(table):
 
 def test_another_model_in_a_body_leaves_all_else_as_it_came():
     body = b'{"temperature": 1.0e-1, "model":"small", "unknown": {"b": [1,  2], "a": 12345678901234567890123}}'
-    changed = with_model(body, "m")
+    changed = renamed(body, "m")
     assert json.loads(changed) == json.loads(body) | {"model": "m"}
     assert b"1.0e-1" in changed
     assert b'{"b": [1,  2], "a": 12345678901234567890123}' in changed

@@ -5,27 +5,35 @@ import logging
 import time
 from typing import Final
 
+from corral.gateway.record import Record
 from corral.gateway.wire.asgi import Exchange
 
 _logger: Final = logging.getLogger("corral.gateway.access")
 
 
-def log(exchange: Exchange, seconds: float) -> None:
-    """Write the line of an exchange that ended `seconds` after it arrived."""
+def log(exchange: Exchange, record: Record) -> None:
+    """Write the line of an exchange that is over."""
     client = exchange.scope.get("client")
-    ttft = round(exchange.first_chunk - exchange.arrived, 6) if exchange.first_chunk else None
     line = {
         "time": round(time.time(), 3),
         "request_id": exchange.request_id,
         "client": client[0] if client else None,
+        "key": record.key,
         "method": exchange.method,
         "path": exchange.path,
-        "model": exchange.model,
-        "status": exchange.status,
-        "seconds": round(seconds, 6),
-        "ttft_seconds": ttft,
-        "bytes_in": exchange.bytes_in,
-        "bytes_out": exchange.bytes_out,
-        "cancelled": exchange.cancelled,
+        "model": record.model,
+        "replica": record.replica,
+        "status": record.status,
+        "code": record.code,
+        "seconds": round(record.seconds, 6),
+        "queue_seconds": round(record.waited, 6),
+        "ttft_seconds": None if record.first_token is None else round(record.first_token, 6),
+        "prompt_tokens": record.prompt_tokens,
+        "cached_tokens": record.cached_tokens,
+        "output_tokens": record.output_tokens,
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "tries": record.tries,
+        "cancelled": record.cancelled,
     }
     _logger.info(json.dumps(line))

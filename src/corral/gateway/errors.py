@@ -19,6 +19,7 @@ FORBIDDEN: Final = "permission_error"
 UNREACHABLE: Final = "upstream_unreachable"
 DIED: Final = "upstream_died"
 REFUSED: Final = "upstream_refused"
+NO_OTHER: Final = "no_other_replica"
 UPSTREAM_CODES: Final = frozenset((UNREACHABLE, DIED, REFUSED))  # an engine did not do its part
 
 # A model loads in seconds to minutes, and OpenAI's clients wait at most 60 s for a Retry-After: a few polls a minute.
@@ -141,6 +142,17 @@ def died(name: str) -> ApiError:
     """The engine closed the connection, or broke HTTP, before its answer was complete."""
     message = f"The engine of the model '{name}' ended the connection before its answer was complete."
     return ApiError(502, message, type=SERVER, code=DIED)
+
+
+def not_streamed(name: str) -> ApiError:
+    """A stream was asked for, comments were sent already, and the engine answered with something else."""
+    message = f"The engine of the model '{name}' did not answer with a stream."
+    return ApiError(502, message, type=SERVER, code=DIED)
+
+
+def no_other() -> ApiError:
+    """A request did not run and there is no other replica; never told to a client, who gets the first one's error."""
+    return ApiError(503, "No other replica can answer.", type=SERVER, code=NO_OTHER)
 
 
 def stopping() -> ApiError:

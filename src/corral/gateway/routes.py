@@ -16,6 +16,8 @@ MESSAGES: Final = "/v1/messages"
 # is the engine's to say.
 GENERATING: Final = frozenset((CHAT, COMPLETIONS, RESPONSES, MESSAGES, "/v1/messages/count_tokens"))
 FORWARDED: Final = GENERATING | {EMBEDDINGS, "/v1/rerank", "/v1/score", "/v1/classify", "/v1/pooling"}
+# An engine may keep what it answers there, unless the body says "store": false.
+STORING: Final = frozenset((RESPONSES,))
 
 MODELS: Final = "/v1/models"
 HEALTH: Final = "/healthz"

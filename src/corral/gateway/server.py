@@ -8,10 +8,15 @@ from typing import Final
 
 import uvicorn
 
+from corral.gateway.admission import TableAdmission
 from corral.gateway.app import App
+from corral.gateway.forwarding import HEARTBEAT_SECONDS, Forwarding
+from corral.gateway.guard import Guard
 from corral.gateway.metrics import Metrics
+from corral.gateway.own import Own
 from corral.gateway.relay.relay import Relay
 from corral.gateway.table import Table
+from corral.gateway.tracing import Tracing, tracing_from_environment
 from corral.gateway.wire.sockets import listen
 from corral.units import MIB
 
@@ -32,18 +37,24 @@ class Gateway:
         body_limit: int = BODY_LIMIT,
         host_names: frozenset[str] = frozenset(),
         access_log: bool = False,
+        heartbeat: float = HEARTBEAT_SECONDS,
         allow_unkeyed: bool = False,
     ) -> None:
-        """`host_names`: DNS names (lower case) by which browsers may reach it, beyond localhost and addresses.
+        """`heartbeat`: seconds between two signs of life to a client that waits for a stream.
+
+        `host_names`: DNS names (lower case) by which browsers may reach it, beyond localhost and addresses.
 
         `allow_unkeyed`: listen where other machines can reach it, though nobody is asked for a key.
         """
         self.table = table if table is not None else Table()
         self.metrics = Metrics()
+        self.admission = TableAdmission(self.table, self.metrics)
         self.port = 0  # where it listens, once started
         self._body_limit = body_limit
         self._host_names = host_names
         self._access_log = access_log
+        self._heartbeat = heartbeat
+        self._tracing: Tracing | None = None
         self._allow_unkeyed = allow_unkeyed
         self._relay: Relay | None = None
         self._server: _Server | None = None
@@ -56,16 +67,18 @@ class Gateway:
         sockets = listen(host, port, loopback_only=not self._allow_unkeyed)
         self.port = sockets[0].getsockname()[1]
         self._relay = Relay()
+        self._tracing = tracing_from_environment()
         names = self._host_names
         if self._allow_unkeyed:
             names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
+        guard = Guard(names)
         app = App(
-            self.table,
-            self._relay,
-            self.metrics,
-            body_limit=self._body_limit,
-            host_names=names,
+            guard,
+            Forwarding(self.admission, self._relay, body_limit=self._body_limit, heartbeat=self._heartbeat),
+            Own(guard, self.table, lambda: self.metrics.exposition(self.admission.standing())).answer,
+            self.admission.ended,
             access_log=self._access_log,
+            tracing=self._tracing,
         )
         self._server = _Server(app)
         self._serving = asyncio.create_task(self._server.serve(sockets), name="gateway")
@@ -86,6 +99,8 @@ class Gateway:
             server.drop_connections()
         await serving
         await relay.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)  # it may wait for a collector
 
 
 class _Server(uvicorn.Server):

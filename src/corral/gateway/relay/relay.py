@@ -24,7 +24,8 @@ import aiohttp
 from yarl import URL
 
 from corral.gateway import errors
-from corral.gateway.desk.values import Replica
+from corral.gateway.desk.values import Outcome, Replica
+from corral.gateway.errors import ApiError
 from corral.gateway.relay.refusals import refusal
 from corral.gateway.wire.asgi import Exchange
 from corral.gateway.wire.headers import to_client, to_engine
@@ -34,8 +35,78 @@ from corral.units import KIB, MIB
 _CONNECT_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 2.0
 _COLLECTED: Final = 1 * MIB
+_BUSY: Final = frozenset((429, 503))  # it says itself that it did not run the request
 _REFUSAL: Final = 256 * KIB  # of an engine's error that is read
 _WRITTEN_AT_ONCE: Final = 256 * KIB  # larger bodies go out in pieces, or a cancelled one would still be flushed whole
+
+
+class NoAnswer(Exception):
+    """A replica gave nothing that can be passed on, and no byte has gone to the client."""
+
+    def __init__(self, outcome: Outcome, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.outcome = outcome  # unreachable, busy, refused or broken
+        self.error = error  # what the client is told, if nobody else answers
+
+
+class Answer:
+    """An engine's answer whose first bytes are here. Pass it on or close it."""
+
+    __slots__ = ("_response", "first", "headers", "status", "whole")
+
+    def __init__(self, response: aiohttp.ClientResponse, first: bytes, *, whole: bool) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers = to_client(response.raw_headers)
+        self.first = first
+        self.whole = whole  # `first` is all
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is a stream of events."""
+        return self._response.content_type == "text/event-stream"
+
+    async def pass_on(self, exchange: Exchange, name: str) -> None:
+        """Send it to the client; ApiError when the engine breaks off."""
+        try:
+            if self.streams:
+                await self._stream(exchange)
+            elif exchange.started:  # comments were sent, since a stream was asked for
+                raise errors.not_streamed(name)
+            elif self.whole:
+                await exchange.reply(self.status, self.first, self.headers)
+            else:
+                await self._long(exchange)
+        except (aiohttp.ClientError, OSError) as error:
+            raise errors.died(name) from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection, unless it was read to its end: so the engine learns that nobody waits any more."""
+        self._response.close()
+
+    async def _stream(self, exchange: Exchange) -> None:
+        read = self._response.content.readany
+        chunk = self.first
+        if chunk:
+            exchange.first_chunk = time.monotonic()
+        await exchange.start_stream(self.status, self.headers)
+        while chunk:
+            await exchange.write(chunk)
+            chunk = await read()
+        await exchange.finish()
+
+    async def _long(self, exchange: Exchange) -> None:
+        headers = self.headers
+        if self._response.content_length is not None:
+            headers = [*headers, (b"content-length", str(self._response.content_length).encode())]
+        await exchange.start(self.status, headers)
+        chunk = self.first
+        while chunk:
+            await exchange.write(chunk)
+            chunk = await self._response.content.readany()
+        await exchange.finish()
 
 
 class Relay:
@@ -50,24 +121,24 @@ class Relay:
         await self._once.close()
         await self._kept.close()
 
-    async def forward(self, exchange: Exchange, upstream: Replica, path: str, body: bytes) -> None:
-        """Ask the engine and answer the exchange; ApiError where there is no answer to pass on."""
-        name = upstream.served_name
-        headers = to_engine(exchange.headers, exchange.request_id, upstream.headers, len(body))
+    async def ask(self, exchange: Exchange, replica: Replica, name: str, body: bytes) -> Answer:
+        """Send the request under the exchange's route, and wait for the first bytes of the answer; or NoAnswer."""
+        headers = to_engine(exchange.headers, exchange.request_id, replica.headers, len(body))
         try:
-            session = self._kept if upstream.keep_alive else self._once
-            response = await _post(session, _url(upstream.base_url, path), headers, body)
+            session = self._kept if replica.keep_alive else self._once
+            response = await _post(session, _url(replica.base_url, exchange.route), headers, body)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise errors.unreachable(name) from error
+            raise NoAnswer(Outcome(end="unreachable"), errors.unreachable(name)) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise errors.died(name) from error
+            raise NoAnswer(Outcome(end="broken"), errors.died(name)) from error
         try:
-            await _answer(exchange, response, name)
+            return await _first_bytes(response, name)
         except (aiohttp.ClientError, OSError) as error:
-            raise errors.died(name) from error
-        finally:
-            # Closes a connection that was not read to its end: so the engine learns that nobody waits any more.
             response.close()
+            raise NoAnswer(Outcome(end="broken", status=response.status), errors.died(name)) from error
+        except BaseException:
+            response.close()
+            raise
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
@@ -88,52 +159,28 @@ async def _post(
     return await session.post(url, headers=headers, data=data, allow_redirects=False)
 
 
-async def _answer(exchange: Exchange, response: aiohttp.ClientResponse, name: str) -> None:
-    if response.status >= 400:
-        raise await _refused(response)
-    if response.status >= 300:
-        raise errors.died(name)
-    headers = to_client(response.raw_headers)
+async def _first_bytes(response: aiohttp.ClientResponse, name: str) -> Answer:
+    """The first chunk of a stream; of another body all, if it is not too long for that."""
+    status = response.status
+    if status >= 400:
+        error = await _refused(response)
+        raise NoAnswer(Outcome(end="busy" if status in _BUSY else "refused", status=status), error)
+    if status >= 300:
+        raise NoAnswer(Outcome(end="broken", status=status), errors.died(name))
+    read = response.content.readany
     if response.content_type == "text/event-stream":
-        await _stream(exchange, response, headers)
-    else:
-        await _whole(exchange, response, headers)
-
-
-async def _stream(exchange: Exchange, response: aiohttp.ClientResponse, headers: list[tuple[bytes, bytes]]) -> None:
-    read = response.content.readany
-    if chunk := await read():
-        exchange.first_chunk = time.monotonic()
-    exchange.streams = True
-    await exchange.start(response.status, headers)
-    while chunk:
-        await exchange.write(chunk)
-        chunk = await read()
-    await exchange.finish()
-
-
-async def _whole(exchange: Exchange, response: aiohttp.ClientResponse, headers: list[tuple[bytes, bytes]]) -> None:
-    read = response.content.readany
+        return Answer(response, await read(), whole=False)
     parts: list[bytes] = []
     size = 0
     while chunk := await read():
         parts.append(chunk)
         size += len(chunk)
         if size > _COLLECTED:
-            break
-    else:
-        await exchange.reply(response.status, b"".join(parts), headers)
-        return
-    if response.content_length is not None:
-        headers.append((b"content-length", str(response.content_length).encode()))
-    await exchange.start(response.status, headers)
-    await exchange.write(b"".join(parts))
-    while chunk := await read():
-        await exchange.write(chunk)
-    await exchange.finish()
+            return Answer(response, b"".join(parts), whole=False)
+    return Answer(response, b"".join(parts), whole=True)
 
 
-async def _refused(response: aiohttp.ClientResponse) -> errors.ApiError:
+async def _refused(response: aiohttp.ClientResponse) -> ApiError:
     parts: list[bytes] = []
     size = 0
     while size < _REFUSAL and (chunk := await response.content.readany()):

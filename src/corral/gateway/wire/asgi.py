@@ -6,7 +6,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 
+from corral.gateway.desk.values import Outcome
 from corral.gateway.errors import ApiError
+from corral.gateway.record import Gaps, Record, Tokens
 
 Scope: TypeAlias = Mapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -16,6 +18,7 @@ Header: TypeAlias = tuple[bytes, bytes]
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _JSON: Final = (b"content-type", b"application/json")
+_EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 
 
 class ClientGone(Exception):
@@ -26,9 +29,9 @@ class Exchange:
     """A request and its answer. Times are of `time.monotonic`, counts are bytes of bodies."""
 
     __slots__ = (
-        "_answer_headers", "_receive", "_send", "arrived", "bytes_in", "bytes_out", "cancelled", "client_gone",
-        "finished", "first_chunk", "headers", "method", "model", "path", "request_id", "route", "scope", "status",
-        "streams",
+        "_answer_headers", "_receive", "_send", "arrived", "bytes_in", "bytes_out", "cancelled", "client_gone", "code",
+        "finished", "first_chunk", "gaps", "headers", "key", "method", "model", "outcome", "path", "replica",
+        "request_id", "route", "scope", "status", "streams", "tokens", "tries", "waited",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,6 +42,14 @@ class Exchange:
         self.request_id = _request_id(self.headers.get(b"x-request-id", b""))
         self.route = "none"  # one of a fixed set, for labels
         self.model = ""  # a name of the table, for labels
+        self.replica = ""  # the one that was asked last
+        self.key = ""  # the public id of the client's key
+        self.code = ""  # of the error that was answered
+        self.waited = 0.0  # seconds at the desk
+        self.tries = 0  # replicas that were asked
+        self.outcome: Outcome | None = None  # how the last of them did
+        self.tokens = Tokens()  # as the engine counts them
+        self.gaps: Gaps | None = None  # between the events of a stream
         self.arrived = time.monotonic()
         self.first_chunk = 0.0  # when the first chunk of a stream came from the engine
         self.status = 0  # 0: nothing was answered yet
@@ -88,6 +99,17 @@ class Exchange:
         answer = [*headers, *self._answer_headers]
         await self._send({"type": "http.response.start", "status": status, "headers": answer})
 
+    async def start_stream(self, status: int, headers: Iterable[Header]) -> None:
+        """Send the status and headers of a stream of events, unless comments were sent before it."""
+        self.streams = True
+        if not self.started:
+            await self.start(status, headers)
+
+    async def comment(self, text: str) -> None:
+        """Send a sign of life that clients of a stream ignore; it opens the stream if nothing was sent before it."""
+        await self.start_stream(200, _EVENTS)
+        await self.write(f": {text}\n\n".encode())
+
     async def write(self, part: bytes) -> None:
         """Send a part of the body, and wait while the client is slower than its connection's buffer allows."""
         self.bytes_out += len(part)
@@ -98,6 +120,30 @@ class Exchange:
         self.bytes_out += len(part)
         await self._send({"type": "http.response.body", "body": part, "more_body": False})
         self.finished = True
+
+    def record(self) -> Record:
+        """What is remembered of it; to be asked for when it is over."""
+        return Record(
+            route=self.route,
+            method=self.method,
+            model=self.model,
+            replica=self.replica,
+            key=self.key,
+            status=self.status,
+            code=self.code,
+            cancelled=self.cancelled,
+            seconds=time.monotonic() - self.arrived,
+            waited=self.waited,
+            first_token=self.first_chunk - self.arrived if self.first_chunk else None,
+            gap_counts=tuple(self.gaps.counts) if self.gaps else (),
+            gap_seconds=self.gaps.seconds if self.gaps else 0.0,
+            prompt_tokens=self.tokens.prompt or 0,
+            cached_tokens=self.tokens.cached or 0,
+            output_tokens=self.tokens.output or 0,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            tries=self.tries,
+        )
 
     async def reply(self, status: int, body: bytes, headers: Iterable[Header] = (_JSON,)) -> None:
         """Send a whole answer."""
@@ -110,6 +156,7 @@ class Exchange:
         Nothing sent yet: status and JSON. Within a stream of events: an event that OpenAI's clients raise, and the end.
         Within another body: nothing; the server closes the connection, and the client sees a body cut short.
         """
+        self.code = error.code or ""
         if not self.started:
             await self.reply(error.status, error.body(), [_JSON, *error.headers])
         elif self.streams and not self.finished:

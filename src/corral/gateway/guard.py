@@ -1,0 +1,43 @@
+"""Who may ask at all, before anything of a request's body is read: knows hosts and web pages, no model."""
+
+from corral.gateway import errors, routes
+from corral.gateway.wire import browsers
+from corral.gateway.wire.asgi import Exchange, Header
+
+
+class Guard:
+    """Checks exchanges against the host names by which this server may be called (lower case)."""
+
+    def __init__(self, host_names: frozenset[str] = frozenset()) -> None:
+        self._host_names = host_names
+
+    def check(self, exchange: Exchange) -> None:
+        """Refuse what a foreign web page makes a browser send; ApiError."""
+        host = exchange.headers.get(b"host", b"")
+        if not browsers.host_allowed(host, self._host_names):
+            raise errors.foreign_host(host.decode("latin-1"))
+        origin = exchange.headers.get(b"origin")
+        if origin is None:
+            return
+        if not browsers.origin_allowed(origin, host, self._host_names):
+            raise errors.foreign_origin(origin.decode("latin-1"))
+        if exchange.method != "OPTIONS":
+            exchange.add_headers(browsers.cors(origin))
+
+
+async def answer_options(exchange: Exchange, allowed: tuple[str, ...]) -> None:
+    """Say which methods there are, and to a page that may ask, what it may send."""
+    headers: list[Header] = [(b"allow", ", ".join(allowed).encode())]
+    if (origin := exchange.headers.get(b"origin")) is not None:
+        asked = exchange.headers.get(b"access-control-request-headers", b"")
+        headers += browsers.preflight(origin, asked)
+    await exchange.start(204, headers)
+    await exchange.finish()
+
+
+def check_method(exchange: Exchange, allowed: tuple[str, ...]) -> None:
+    """Refuse a path that is none (no method is allowed) and a method that the path does not take."""
+    if not allowed:
+        raise errors.unknown_path(exchange.path, routes.FORWARDED | routes.READ)
+    if exchange.method not in allowed:
+        raise errors.wrong_method(exchange.method, exchange.route, allowed)
