@@ -9,7 +9,7 @@ import aiohttp
 import openai
 import pytest
 
-from corral.gateway.table import Failed, Loading, Ready, replica_at
+from corral.gateway.table import Failed, Loading, Ready, Upstream
 from gateway.conftest import eventually, sample
 from gateway.test_forwarding import event
 
@@ -26,8 +26,8 @@ async def error_of(response):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "it is cut short"),
-        (b'{"model": "m"', "it is cut short"),
+        (b"", "truncated"),
+        (b'{"model": "m"', "truncated"),
         (b"[]", "it is an array"),
         (b"null", "it is null"),
         (b"7", "it is a number"),
@@ -35,7 +35,8 @@ async def error_of(response):
         (b'"m"', "it is a string"),
         (b'{"model": "\xff"}', "it is not UTF-8 at byte 11"),
         ('{"model": "m"}'.encode("utf-16"), "it is not UTF-8"),
-        (b'{"a": ' + b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' + b"[" * 100_000, "nested too deeply"),
+        (b'{"n": NaN}', "invalid character (byte 6)"),
     ],
 )
 async def test_a_body_that_is_no_json_object(http, engine, body, said):
@@ -101,7 +102,7 @@ async def test_a_model_that_is_loading(http, gateway):
 async def test_a_client_of_openai_waits_for_a_model_that_is_loading(gateway, engine, monkeypatch):
     gateway.table.set("m", Loading("weights"))
     monkeypatch.setattr("corral.gateway.errors.LOADING_RETRY_SECONDS", 1)
-    asyncio.get_running_loop().call_later(0.3, gateway.table.set, "m", Ready(replica_at(engine.url, "m")))
+    asyncio.get_running_loop().call_later(0.3, gateway.table.set, "m", Ready(Upstream(engine.url, "m")))
     async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="x") as client:
         await client.chat.completions.create(model="m", messages=[])
     assert len(engine.calls) == 1
@@ -120,7 +121,7 @@ async def test_a_model_that_failed(http, gateway):
 
 
 async def test_a_chat_with_a_model_that_only_embeds(http, gateway, engine):
-    gateway.table.set("e", Ready(replica_at(engine.url, "e", embeddings=True)))
+    gateway.table.set("e", Ready(Upstream(engine.url, "e", embeddings=True)))
     async with http.post(CHAT, data=b'{"model": "e"}') as response:
         assert response.status == 400
         assert (await error_of(response))["code"] == "unsupported_model"
@@ -129,7 +130,7 @@ async def test_a_chat_with_a_model_that_only_embeds(http, gateway, engine):
 async def test_an_engine_that_is_not_there(http, gateway):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        gateway.table.set("m", Ready(replica_at(f"http://127.0.0.1:{closed.getsockname()[1]}", "m")))
+        gateway.table.set("m", Ready(Upstream(f"http://127.0.0.1:{closed.getsockname()[1]}", "m")))
         async with http.post(CHAT, data=b'{"model": "m"}') as response:
             assert response.status == 502
             assert (await error_of(response))["code"] == "upstream_unreachable"
@@ -185,7 +186,7 @@ async def test_an_engine_that_does_not_finish_is_a_502_and_asked_once(http, engi
 
 
 async def test_an_engine_that_dies_between_two_requests_on_one_connection(http, engine, gateway):
-    gateway.table.set("m", Ready(replica_at(engine.url, "m", keep_alive=True)))
+    gateway.table.set("m", Ready(Upstream(engine.url, "m", keep_alive=True)))
     async with http.post(CHAT, data=b"{}") as response:
         assert response.status == 200
     engine.script = dies_at_once

@@ -23,7 +23,7 @@ from corral.gateway.errors import ApiError
 from corral.gateway.relay.heartbeat import Heartbeat
 from corral.gateway.relay.relay import NoAnswer, Relay
 from corral.gateway.wire.asgi import ClientGone, Exchange
-from corral.gateway.wire.body import Body, read_body, renamed
+from corral.gateway.wire.body import Body, read, renamed
 
 HEARTBEAT_SECONDS: Final = 15.0
 _STOPPED: Final = Outcome(end="stopped")
@@ -44,15 +44,15 @@ class Forwarding:
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer, or raise ApiError; returns when the last byte is sent."""
-        body = read_body(await exchange.read(self.body_limit, errors.too_large))
+        body = read(await exchange.read(self.body_limit, errors.too_large))
         ask = Ask(
             request_id=exchange.request_id,
             route=exchange.route,
             model=body.model,
             key=exchange.key,
-            prompt_tokens=body.prompt_tokens,
+            prompt_tokens=body.prompt_tokens(),
             output_tokens=body.output_tokens,
-            prefix=body.prefix,
+            prefix=body.prefix(),
             streams=body.streams,
         )
         await _while_client_waits(exchange, self._carry(exchange, ask, body))
@@ -142,7 +142,7 @@ def _sent(body: Body, replica: Replica) -> bytes:
 def _may_repeat(outcome: Outcome, body: Body, route: str) -> bool:
     if outcome.end in _NOT_RUN:
         return True
-    return outcome.end == "broken" and (body.stores is False or route not in routes.STORING)
+    return outcome.end == "broken" and not (body.stores and route in routes.STORING)
 
 
 def _thinking() -> str:

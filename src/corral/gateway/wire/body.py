@@ -1,149 +1,197 @@
-"""What the gateway reads of a request's body: the model, whether it streams, how long the prompt is; pure.
+"""What a request's body says about itself, and the two changes that are ever made to it; pure, knows no engine.
 
-Of a body of a hundred thousand tokens only the few fields named here are built; the prompt itself stays bytes. Bodies
-go on to engines as they came, but for another model's name where an alias or a fallback is meant.
+A body is JSON of any size. It is checked from end to end, but only the few fields named here are built; the prompt
+stays the bytes that came. A change leaves every other value byte for byte as it was.
 """
 
-import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from corral.gateway import errors
+from corral.units import KIB
 
-# Bytes of JSON for each token of a prompt: a first guess, until the engine counts. English text has about 4.
-_BYTES_A_TOKEN: Final = 4
-_INLINE: Final = re.compile(rb'"data:[\w.+-]+/[^"]*"')  # an image or a sound within the JSON
-_INLINE_TOKENS: Final = 1000  # of one of these; encoders make a few hundred to a few thousand
-_BLOCK: Final = 1024  # bytes of a prompt's first blocks
-_GROWTH: Final = 8  # a later block is an eighth of all before it, so that a long prompt has some dozens of them
-_DIGEST: Final = 8  # bytes
-_EMPTY: Final = msgspec.Raw()
-_WORDS: Final = {
-    "array": "an array",
-    "str": "a string",
-    "int": "a number",
-    "float": "a number",
-    "bool": "a truth value",
-    "null": "null",
-}
+_NOTHING: Final = Raw()
+_NULL: Final = b"null"
+_DIGITS: Final = 9  # of a token count that is believed; int() of endless digits takes endless time
+
+# Prompts that begin alike must be cut alike, whatever their lengths: 1 KiB at first, later an eighth of what lies
+# before, so that 64 digests reach to 3.7 MiB.
+_DIGESTS: Final = 64
+_DIGEST_BYTES: Final = 8
+
+
+def _block_ends() -> tuple[int, ...]:
+    ends = [KIB]
+    while len(ends) < _DIGESTS:
+        ends.append(ends[-1] + max(KIB, ends[-1] // 8 // KIB * KIB))
+    return tuple(ends)
+
+
+_BLOCK_ENDS: Final = _block_ends()
+
+_BYTES_A_TOKEN: Final = 4  # of English text in today's vocabularies; a rough figure is enough for limits and routing
+_PICTURE: Final = re.compile(rb";base64,[A-Za-z0-9+/=]*")
+_PICTURE_MARK: Final = b";base64,"
+_PICTURE_TOKENS: Final = 1024  # 896 x 896 pixels in patches of 28 x 28, as Qwen2-VL takes them
+
+# Half a character in UTF-16, such as JavaScript makes when it cuts text within an emoji: JSON allows it, as an escape.
+# Escaped backslashes and whole pairs are matched too, so that nothing is taken for a half that is none.
+_HALF: Final = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+_UNKNOWN_CHARACTER: Final = rb"\ufffd"
+
+_KINDS: Final = {ord("["): "an array", ord('"'): "a string", ord("t"): "a truth value", ord("f"): "a truth value"}
+_KINDS.update(dict.fromkeys(b"-0123456789", "a number"))
+_KINDS[ord("n")] = "null"
+
+
+# By OpenAI's and Anthropic's names, in the order in which engines' chat templates place them.
+_prompt: Final = attrgetter("tools", "system", "instructions", "messages", "prompt", "input", "query", "documents")
 
 
 class _Fields(msgspec.Struct):
-    """The fields that are read. Any type but the model's passes: what is wrong there is for the engine to say."""
+    """The fields that are looked at, as the bytes they came in; empty where there are none."""
 
-    model: str | None = None
-    stream: msgspec.Raw = _EMPTY
-    store: msgspec.Raw = _EMPTY
-    stream_options: msgspec.Raw = _EMPTY
-    max_tokens: msgspec.Raw = _EMPTY
-    max_completion_tokens: msgspec.Raw = _EMPTY
-    max_output_tokens: msgspec.Raw = _EMPTY
-    # What engines put before what: the order of their chat templates.
-    tools: msgspec.Raw = _EMPTY
-    system: msgspec.Raw = _EMPTY
-    instructions: msgspec.Raw = _EMPTY
-    query: msgspec.Raw = _EMPTY
-    messages: msgspec.Raw = _EMPTY
-    prompt: msgspec.Raw = _EMPTY
-    input: msgspec.Raw = _EMPTY
-    documents: msgspec.Raw = _EMPTY
-
-
-_decoder: Final = msgspec.json.Decoder(_Fields)
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+    model: Raw = _NOTHING
+    stream: Raw = _NOTHING
+    store: Raw = _NOTHING
+    stream_options: Raw = _NOTHING
+    max_completion_tokens: Raw = _NOTHING
+    max_tokens: Raw = _NOTHING
+    max_output_tokens: Raw = _NOTHING
+    tools: Raw = _NOTHING
+    system: Raw = _NOTHING
+    instructions: Raw = _NOTHING
+    messages: Raw = _NOTHING
+    prompt: Raw = _NOTHING
+    input: Raw = _NOTHING
+    query: Raw = _NOTHING
+    documents: Raw = _NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A request's body, and what was read of it."""
+class Body(msgspec.Struct, frozen=True):
+    """A request's body and what could be read in it."""
 
     raw: bytes
     model: str | None  # None: absent, null or empty
     streams: bool
-    stores: bool | None  # whether the engine is asked to keep its answer; None: it does not say
-    reports_usage: bool  # a stream that ends with its usage
-    prompt_tokens: int  # estimated
-    output_tokens: int  # the most that is allowed; 0: it does not say
-    prefix: tuple[bytes, ...]  # a digest of the prompt up to the end of each whole block
+    stores: bool  # the engine may keep its answer; it is not told that it must not
+    tells_usage: bool  # the client itself asked for the usage at the end of its stream
+    output_tokens: int  # the most that the client allows; 0: it does not say
+    prompt: tuple[Raw, ...]  # the parts that make the prompt, as they came
+
+    def prompt_tokens(self) -> int:
+        """Roughly how many tokens the prompt has, from its size; pictures count as pictures, not as their bytes."""
+        size = sum(len(memoryview(part)) for part in self.prompt)
+        pictures = 0
+        if _PICTURE_MARK in self.raw:
+            for part in self.prompt:
+                found = [match.end() - match.start() for match in _PICTURE.finditer(part)]
+                size -= sum(found)
+                pictures += len(found)
+        return size // _BYTES_A_TOKEN + pictures * _PICTURE_TOKENS
+
+    def prefix(self) -> tuple[bytes, ...]:
+        """Digests of the prompt up to the end of each whole block, shortest first; 64 at most."""
+        whole = b"\0".join(memoryview(part) for part in self.prompt) if len(self.prompt) > 1 else b"".join(self.prompt)
+        digest = blake2b(digest_size=_DIGEST_BYTES)
+        view, start, found = memoryview(whole), 0, list[bytes]()
+        for end in _BLOCK_ENDS:
+            if end > len(view):
+                break
+            digest.update(view[start:end])
+            found.append(digest.copy().digest())
+            start = end
+        return tuple(found)
 
 
-def read_body(raw: bytes) -> Body:
-    """Read a body; ApiError when it is no JSON object or its model no string."""
-    if not raw.isascii():
-        _check_utf8(raw)
+_FIELDS: Final = msgspec.json.Decoder(_Fields)
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+_STRING: Final = msgspec.json.Decoder(str | None)
+_T = TypeVar("_T")
+
+
+def read(raw: bytes) -> Body:
+    """Read a body; ApiError when it is no JSON object in UTF-8 or names its model by anything but a string."""
     try:
-        fields = _decoder.decode(raw)
+        if not raw.isascii():
+            raw.decode()
+        fields = _decoded(_FIELDS, raw)
     except RecursionError:
         raise errors.broken_body("it is nested too deeply") from None
-    except msgspec.ValidationError as error:
-        if "$.model" in str(error):
-            raise errors.wrong_model_type() from None
-        raise errors.broken_body(f"it is {_WORDS[str(error).rpartition('`')[0].rpartition('`')[2]]}") from None
-    except (msgspec.DecodeError, ValueError) as error:
-        why = str(error).removeprefix("JSON is malformed: ")
-        raise errors.broken_body("it is cut short" if "truncated" in why else why) from None
-    prompt = (fields.tools, fields.system, fields.instructions, fields.query, fields.messages, fields.prompt,
-              fields.input, fields.documents)  # fmt: skip
-    parts = [bytes(part) for part in prompt if part is not _EMPTY]
-    streams = bytes(fields.stream) == b"true"
+    except UnicodeDecodeError as error:
+        raise errors.broken_body(f"it is not UTF-8 at byte {error.start}") from None
+    except msgspec.ValidationError:
+        raise errors.broken_body(f"it is {_KINDS[raw.lstrip()[0]]}") from None
+    except msgspec.DecodeError as error:
+        raise errors.broken_body(str(error)) from None
     return Body(
-        raw=raw,
-        model=fields.model or None,
-        streams=streams,
-        stores=_truth(bytes(fields.store)),
-        reports_usage=streams and b'"include_usage"' in bytes(fields.stream_options),
-        prompt_tokens=sum(map(_tokens, parts)),
-        output_tokens=_count(fields.max_completion_tokens, fields.max_tokens, fields.max_output_tokens),
-        prefix=tuple(_digests(parts)),
+        raw,
+        _model(fields.model),
+        bytes(fields.stream) == b"true",
+        bytes(fields.store) != b"false",
+        fields.stream_options is not _NOTHING and _tells_usage(fields.stream_options),
+        _count(fields.max_completion_tokens) or _count(fields.max_tokens) or _count(fields.max_output_tokens),
+        tuple([part for part in _prompt(fields) if part is not _NOTHING]),
     )
 
 
 def renamed(raw: bytes, model: str) -> bytes:
-    """The body with another model's name; every other value is byte for byte what it was."""
-    return _replaced(raw, "model", msgspec.json.encode(model))
+    """The body with another `model`."""
+    return _with(raw, "model", msgspec.json.encode(model))
 
 
-def _replaced(raw: bytes, name: str, value: bytes) -> bytes:
-    members = _members.decode(raw)
-    members[name] = msgspec.Raw(value)
-    return msgspec.json.encode(members)
-
-
-def _check_utf8(raw: bytes) -> None:
+def with_usage(raw: bytes) -> bytes:
+    """The body of a streaming request that asks for the usage at the end, whatever the client says of that."""
+    if b'"stream_options"' not in raw:
+        start = raw.index(b"{") + 1
+        comma = b"" if raw[start : start + 100].lstrip().startswith(b"}") else b","
+        return b'%b"stream_options":{"include_usage":true}%b%b' % (raw[:start], comma, raw[start:])
+    options = _decoded(_OBJECT, raw).get("stream_options", _NULL)
     try:
-        raw.decode()
-    except UnicodeDecodeError as error:
-        raise errors.broken_body(f"it is not UTF-8 at byte {error.start}") from None
+        merged = {} if bytes(options) == _NULL else _decoded(_OBJECT, options)
+    except msgspec.ValidationError:  # the engine is to say what it thinks of it
+        return raw
+    return _with(raw, "stream_options", msgspec.json.encode(merged | {"include_usage": Raw(b"true")}))
 
 
-def _truth(raw: bytes) -> bool | None:
-    return {b"true": True, b"false": False}.get(raw)
+def _with(raw: bytes, name: str, value: bytes) -> bytes:
+    return msgspec.json.encode(_decoded(_OBJECT, raw) | {name: Raw(value)})
 
 
-def _count(*fields: msgspec.Raw) -> int:
-    """The first that is a sensible number of tokens."""
-    for field in fields:
-        digits = bytes(field)
-        if digits.isdigit() and len(digits) < 10:
-            return int(digits)
-    return 0
+def _decoded(decoder: msgspec.json.Decoder[_T], raw: bytes | Raw) -> _T:
+    """Decode, and take half characters for unknown ones where the decoder, unlike engines, stops at them."""
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        mended = _HALF.sub(lambda match: _UNKNOWN_CHARACTER if match[1] else match[0], bytes(raw))
+        return decoder.decode(mended)
 
 
-def _tokens(part: bytes) -> int:
-    inline = _INLINE.findall(part) if b'"data:' in part else ()
-    return (len(part) - sum(map(len, inline))) // _BYTES_A_TOKEN + _INLINE_TOKENS * len(inline)
+def _model(value: Raw) -> str | None:
+    try:
+        return None if value is _NOTHING else _STRING.decode(value) or None
+    except msgspec.DecodeError:
+        raise errors.wrong_model_type() from None
 
 
-def _digests(parts: list[bytes]) -> Iterator[bytes]:
-    whole = parts[0] if len(parts) == 1 else b"".join(parts)
-    digest = hashlib.sha256()
-    at, size = 0, _BLOCK
-    while at + size <= len(whole):
-        digest.update(whole[at : at + size])
-        yield digest.copy().digest()[:_DIGEST]
-        at += size
-        size = max(_BLOCK, at // _GROWTH)
+def _tells_usage(options: Raw) -> bool:
+    try:
+        return bytes(_OBJECT.decode(options).get("include_usage", b"")) == b"true"
+    except msgspec.DecodeError:
+        return False
+
+
+def _count(value: Raw) -> int:
+    if value is _NOTHING:
+        return 0
+    text = bytes(value)
+    return int(text) if text.isdigit() and len(text) <= _DIGITS else 0
