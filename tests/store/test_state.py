@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from corral.cluster.values import Cluster, Node
 from corral.errors import CorralError, DoesNotFit
 from corral.store.database import MIGRATIONS, StoreFailed, connect, home
-from corral.store.state import EVENTS_KEPT, Store
+from corral.store.events import EVENTS_KEPT
+from corral.store.state import Store
 from corral.store.values import LIVE, TRANSITIONS, DeploymentRequest, Progress, RankPlace
 
 

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from corral.cli.keys.commands import app as keys
+
 app = typer.Typer(
     name="corral",
     help="One model server out of the machines you own.",
@@ -12,6 +14,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(keys)
 
 ClusterFile = Annotated[
     str | None,

@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +38,26 @@ MIGRATIONS: Final = (
         text TEXT NOT NULL
     ) STRICT;
     """,
+    # A key that is forgotten stays as a name for its usage, without a digest. `revision` grows with every change, so
+    # that a head sees one by looking at the largest.
+    """
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        digest BLOB UNIQUE,
+        earlier BLOB UNIQUE,
+        earlier_until REAL,
+        admin INTEGER NOT NULL,
+        limits TEXT NOT NULL,
+        created REAL NOT NULL,
+        expires REAL,
+        revoked REAL,
+        forgotten REAL,
+        last_used REAL,
+        revision INTEGER NOT NULL UNIQUE
+    ) STRICT;
+    CREATE UNIQUE INDEX living_keys ON keys (name) WHERE revoked IS NULL;
+    """,
 )
 
 
@@ -69,6 +91,21 @@ class Database(sqlite3.Connection):
             return super().execute(sql, parameters)
         except sqlite3.OperationalError as error:
             raise StoreFailed(self.path, error) from error
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """One write transaction; an inner one joins the outer."""
+        if self.in_transaction:
+            yield
+            return
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            if self.in_transaction:  # a full disk has ended it already
+                self.execute("ROLLBACK")
+            raise
 
 
 def connect(folder: Path) -> Database:

@@ -9,7 +9,8 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from corral.errors import CorralError, DoesNotFit
-from corral.store.database import Database, connect, home
+from corral.store import events
+from corral.store.database import connect, home
 from corral.store.values import (
     LIVE,
     TRANSITIONS,
@@ -21,8 +22,6 @@ from corral.store.values import (
     Progress,
     State,
 )
-
-EVENTS_KEPT = 10_000
 
 
 class Store:
@@ -59,7 +58,7 @@ class Store:
         What an earlier one left on nodes of the cluster stays written down, to be ended before anything starts there.
         """
         now = self._clock()
-        with self._transaction():
+        with self._database.transaction():
             known = self.get(wanted.name)
             if known is not None and known.state in LIVE:
                 raise DoesNotFit(
@@ -108,7 +107,7 @@ class Store:
 
         One that has failed is forgiven: it counts as stopped.
         """
-        with self._transaction():
+        with self._database.transaction():
             self.want(name, "stopped")
             known = self.get(name)
             if known is not None and known.state not in LIVE and known.detail.left:
@@ -118,7 +117,7 @@ class Store:
 
     def move(self, name: str, state: State, **detail: object) -> Deployment:
         """Change a deployment's state (checked against TRANSITIONS) and the given fields of its detail."""
-        with self._transaction():
+        with self._database.transaction():
             known = self.get(name)
             if known is None:
                 raise KeyError(name)
@@ -162,38 +161,11 @@ class Store:
 
     def tell(self, deployment: str | None, kind: str, text: str) -> None:
         """Write an event; the oldest ones fall out."""
-        cursor = self._database.execute(
-            "INSERT INTO events (at, deployment, kind, text) VALUES (?, ?, ?, ?)",
-            (self._clock(), deployment, kind, text),
-        )
-        self._database.execute("DELETE FROM events WHERE id <= ?", ((cursor.lastrowid or 0) - EVENTS_KEPT,))
+        events.tell(self._database, self._clock(), deployment, kind, text)
 
     def events(self, limit: int = 100) -> tuple[Event, ...]:
         """The newest events, oldest first."""
-        rows = self._database.execute(
-            "SELECT at, deployment, kind, text FROM events ORDER BY id DESC LIMIT ?", (limit,)
-        ).fetchall()
-        return tuple(Event.model_validate(dict(row)) for row in reversed(rows))
-
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._database)
-
-
-class _Transaction:
-    """One write transaction; an inner one joins the outer."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._outer = False
-
-    def __enter__(self) -> None:
-        self._outer = not self._database.in_transaction
-        if self._outer:
-            self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._outer:
-            self._database.execute("COMMIT" if kind is None else "ROLLBACK")
+        return events.newest(self._database, limit)
 
 
 def _stranded(known: Deployment, wanted: DeploymentRequest) -> str:

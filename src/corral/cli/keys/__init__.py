@@ -1,0 +1,1 @@
+"""`corral keys`: who may use the endpoint, and how much."""
