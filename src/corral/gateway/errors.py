@@ -95,6 +95,42 @@ def foreign_origin(origin: str) -> ApiError:
     return ApiError(403, message, type=FORBIDDEN, code="origin_not_allowed")
 
 
+def no_key() -> ApiError:
+    """A key is needed, and none came."""
+    return _unauthorized("No API key was given: send one as `Authorization: Bearer KEY`.")
+
+
+def no_key_yet() -> ApiError:
+    """A key is needed, and there is none that could come."""
+    return _unauthorized("This server asks for an API key, and has none yet: `corral keys create NAME` makes one.")
+
+
+def wrong_key() -> ApiError:
+    """No key has this secret, or the one that had it is revoked."""
+    return _unauthorized("This API key is not known here: it is wrong, or was revoked.")
+
+
+def expired_key() -> ApiError:
+    """The key was good once."""
+    return _unauthorized("This API key has expired.")
+
+
+def several_keys() -> ApiError:
+    """The request's headers name different keys."""
+    return _unauthorized("The request carries more than one API key: send one.")
+
+
+def _unauthorized(message: str) -> ApiError:
+    # OpenAI's code for all of them, on which clients branch.
+    return ApiError(401, message, code="invalid_api_key", headers=[(b"www-authenticate", b"Bearer")])
+
+
+def permission_denied() -> ApiError:
+    """The key is good, but not for this."""
+    message = "This path is for admin keys: `corral keys create NAME --admin` makes one."
+    return ApiError(403, message, type=FORBIDDEN, code="permission_denied")
+
+
 def wrong_model_type() -> ApiError:
     """`model` is there but no string."""
     return ApiError(400, "'model' must be a string.", param="model", code="invalid_type")

@@ -23,6 +23,7 @@ MODELS: Final = "/v1/models"
 HEALTH: Final = "/healthz"
 READY: Final = "/readyz"
 METRICS: Final = "/metrics"
+API: Final = "/api"  # all below it is the admin API's
 READ: Final = frozenset((MODELS, HEALTH, READY, METRICS))
 
 GET: Final = ("GET", "HEAD", "OPTIONS")
