@@ -217,6 +217,8 @@ def test_secrets_from_elsewhere_that_protect_nothing_are_refused(secret, says):
     assert says in judge(secret)
 
 
-@pytest.mark.parametrize("secret", ["sk-Xk29dmQpLw01vBnRt7cGh8", new_secret(), "0123456789abcdefghij"])
+@pytest.mark.parametrize(
+    "secret", ["sk-Xk29dmQpLw01vBnRt7cGh8", new_secret(), "0123456789abcdefghij"], ids=["litellm", "ours", "plain"]
+)
 def test_secrets_as_other_gateways_make_them_are_taken(secret):
     assert judge(secret) is None

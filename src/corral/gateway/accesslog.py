@@ -18,7 +18,7 @@ def log(exchange: Exchange, record: Record) -> None:
         "time": round(time.time(), 3),
         "request_id": exchange.request_id,
         "client": client[0] if client else None,
-        "key": record.key,
+        "key": record.key or None,
         "method": exchange.method,
         "path": exchange.path,
         "model": record.model,

@@ -1,28 +1,44 @@
-"""Who may ask at all, before anything of a request's body is read: knows hosts and web pages, no model."""
+"""Who may ask at all, before anything of a request's body is read: knows hosts, web pages and keys, no model."""
 
-from corral.gateway import errors, routes
+import time
+
+from corral.gateway import errors, keyring, routes
+from corral.gateway.keyring import Keyring
 from corral.gateway.wire import browsers
 from corral.gateway.wire.asgi import Exchange, Header
 
 
 class Guard:
-    """Checks exchanges against the host names by which this server may be called (lower case)."""
+    """Checks exchanges against the keys and the host names by which this server may be called (lower case)."""
 
-    def __init__(self, host_names: frozenset[str] = frozenset()) -> None:
-        self._host_names = host_names
+    def __init__(self, host_names: frozenset[str] = frozenset(), keys: Keyring | None = None) -> None:
+        self.host_names = host_names
+        self._keys = keys or Keyring()
 
     def check(self, exchange: Exchange) -> None:
-        """Refuse what a foreign web page makes a browser send; ApiError."""
+        """Refuse what a foreign web page makes a browser send, and who has no key; ApiError."""
         host = exchange.headers.get(b"host", b"")
-        if not browsers.host_allowed(host, self._host_names):
+        if not browsers.host_allowed(host, self.host_names):
             raise errors.foreign_host(host.decode("latin-1"))
         origin = exchange.headers.get(b"origin")
-        if origin is None:
+        if origin is not None:
+            if not browsers.origin_allowed(origin, host, self.host_names):
+                raise errors.foreign_origin(origin.decode("latin-1"))
+            if exchange.method != "OPTIONS":
+                exchange.add_headers(browsers.cors(origin))
+        if exchange.method != "OPTIONS":  # it is answered with methods alone; browsers ask it without a key
+            self._ask_for_key(exchange)
+
+    def _ask_for_key(self, exchange: Exchange) -> None:
+        headers, path = exchange.scope["headers"], exchange.path
+        exchange.identity = self._keys.identify(headers, time.time())
+        if keyring.is_open(path):
             return
-        if not browsers.origin_allowed(origin, host, self._host_names):
-            raise errors.foreign_origin(origin.decode("latin-1"))
-        if exchange.method != "OPTIONS":
-            exchange.add_headers(browsers.cors(origin))
+        if exchange.identity is None:
+            raise self._keys.refusal(headers)
+        client = exchange.scope.get("client")
+        if keyring.is_admins(path) and not keyring.may_administer(exchange.identity, client[0] if client else ""):
+            raise errors.permission_denied()
 
 
 async def answer_options(exchange: Exchange, allowed: tuple[str, ...]) -> None:

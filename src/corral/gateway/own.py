@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from corral.gateway import errors, reports, routes
 from corral.gateway.guard import Guard, answer_options, check_method
 from corral.gateway.metrics import CONTENT_TYPE
-from corral.gateway.table import Table
+from corral.gateway.table import State, Table
 from corral.gateway.wire.asgi import Exchange
 
 Mount = Callable[[Exchange], Awaitable[None]]
@@ -45,18 +45,23 @@ class Own:
             case routes.HEALTH:
                 await exchange.reply(200, b'{"status": "alive"}')
             case routes.READY:
-                ready, body = reports.readiness(self._table.states())
+                ready, body = reports.readiness(self._table.states(), in_full=exchange.identity is not None)
                 await exchange.reply(200 if ready else 503, body)
             case routes.METRICS:
                 await exchange.reply(200, self._exposition(), [(b"content-type", CONTENT_TYPE)])
             case _ if exchange.path == routes.MODELS:
-                await exchange.reply(200, reports.models(self._table.listed()))
+                await exchange.reply(200, reports.models(self._seen_by(exchange)))
             case _:
                 await self._one_model(exchange, exchange.path.removeprefix(f"{routes.MODELS}/"))
 
     async def _one_model(self, exchange: Exchange, name: str) -> None:
-        known, listed = self._table.resolve(name), self._table.listed()
-        if known is None or known not in listed:
-            raise errors.unknown_model(name, tuple(listed))
+        known, seen = self._table.resolve(name), self._seen_by(exchange)
+        if known is None or known not in seen:
+            raise errors.unknown_model(name, tuple(seen))
         exchange.model = known
-        await exchange.reply(200, reports.model(known, listed[known]))
+        await exchange.reply(200, reports.model(known, seen[known]))
+
+    def _seen_by(self, exchange: Exchange) -> Mapping[str, State]:
+        """The models that can be asked for and that the key may use."""
+        identity = exchange.identity
+        return {name: state for name, state in self._table.listed().items() if identity and identity.may_see(name)}

@@ -17,9 +17,11 @@ def model(name: str, state: State) -> bytes:
     return json.dumps(_model(name, state)).encode()
 
 
-def readiness(states: Mapping[str, State]) -> tuple[bool, bytes]:
-    """Whether some deployment answers requests, and the state of each."""
+def readiness(states: Mapping[str, State], *, in_full: bool) -> tuple[bool, bytes]:
+    """Whether some deployment answers requests, and (`in_full`) the state of each."""
     ready = any(isinstance(state, Ready) for state in states.values())
+    if not in_full:
+        return ready, json.dumps({"ready": ready}).encode()
     deployments = {name: _state(state) for name, state in states.items()}
     return ready, json.dumps({"ready": ready, "deployments": deployments}).encode()
 

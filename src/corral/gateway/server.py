@@ -12,6 +12,7 @@ from corral.gateway.admission import TableAdmission
 from corral.gateway.app import App
 from corral.gateway.forwarding import HEARTBEAT_SECONDS, Forwarding
 from corral.gateway.guard import Guard
+from corral.gateway.keyring import Keyring
 from corral.gateway.metrics import Metrics
 from corral.gateway.own import Own
 from corral.gateway.relay.relay import Relay
@@ -39,12 +40,14 @@ class Gateway:
         access_log: bool = False,
         heartbeat: float = HEARTBEAT_SECONDS,
         allow_unkeyed: bool = False,
+        keys: Keyring | None = None,
     ) -> None:
         """`heartbeat`: seconds between two signs of life to a client that waits for a stream.
 
         `host_names`: DNS names (lower case) by which browsers may reach it, beyond localhost and addresses.
 
         `allow_unkeyed`: listen where other machines can reach it, though nobody is asked for a key.
+        `keys`: those that are asked for; whoever made the keyring keeps it up to date.
         """
         self.table = table if table is not None else Table()
         self.metrics = Metrics()
@@ -55,6 +58,7 @@ class Gateway:
         self._access_log = access_log
         self._heartbeat = heartbeat
         self._tracing: Tracing | None = None
+        self._keys = keys or Keyring()
         self._allow_unkeyed = allow_unkeyed
         self._relay: Relay | None = None
         self._server: _Server | None = None
@@ -71,7 +75,7 @@ class Gateway:
         names = self._host_names
         if self._allow_unkeyed:
             names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
-        guard = Guard(names)
+        guard = Guard(names, self._keys)
         app = App(
             guard,
             Forwarding(self.admission, self._relay, body_limit=self._body_limit, heartbeat=self._heartbeat),

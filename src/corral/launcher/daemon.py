@@ -168,17 +168,24 @@ async def _serve(host: str, port: int, lock: TextIO, *, unkeyed: bool) -> None:
     """Be the head: gateway and runners in one event loop."""
     import aiohttp  # noqa: PLC0415 - the command line imports this module too, and must start fast
 
+    from corral.gateway.keyring import Keyring  # noqa: PLC0415 - as above
     from corral.gateway.server import Gateway  # noqa: PLC0415 - as above
     from corral.launcher.head import Head  # noqa: PLC0415 - as above
+    from corral.launcher.keys import KeyWatch  # noqa: PLC0415 - as above
+    from corral.store.keys import KeyStore  # noqa: PLC0415 - as above
     from corral.store.state import Store  # noqa: PLC0415 - as above
 
-    with Store(time.time) as store:
-        gateway = Gateway(allow_unkeyed=unkeyed)
+    with Store(time.time) as store, KeyStore(time.time) as keys:
+        keyring = Keyring(reached=unkeyed, forced=unkeyed)
+        watch = KeyWatch(keys, keyring)
+        watch.look()  # before anybody can ask
+        gateway = Gateway(allow_unkeyed=unkeyed, keys=keyring)
         await gateway.start(host, port)
         main = asyncio.current_task()
         assert main is not None  # noqa: S101 - within a coroutine
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, main.cancel)
+        watching = asyncio.create_task(watch.run(), name="keys")
         try:
             address = HeadAddress(pid=os.getpid(), host=host, port=gateway.port)
             _write(lock, address)
@@ -190,6 +197,7 @@ async def _serve(host: str, port: int, lock: TextIO, *, unkeyed: bool) -> None:
             store.tell(None, "head.ended", "told to end; ranks run on")
         finally:
             await gateway.stop()
+            watching.cancel()
 
 
 def _answer(message: dict[str, Any]) -> None:

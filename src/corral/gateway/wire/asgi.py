@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from corral.gateway.desk.values import Outcome
 from corral.gateway.errors import ApiError
+from corral.gateway.keyring import ANONYMOUS, Identity
 from corral.gateway.record import Gaps, Record, Tokens
 
 Scope: TypeAlias = Mapping[str, Any]
@@ -30,7 +31,7 @@ class Exchange:
 
     __slots__ = (
         "_answer_headers", "_receive", "_send", "arrived", "bytes_in", "bytes_out", "cancelled", "client_gone", "code",
-        "finished", "first_chunk", "gaps", "headers", "key", "method", "model", "outcome", "path", "replica",
+        "finished", "first_chunk", "gaps", "headers", "identity", "method", "model", "outcome", "path", "replica",
         "request_id", "route", "scope", "status", "streams", "tokens", "tries", "waited",
     )  # fmt: skip
 
@@ -43,7 +44,7 @@ class Exchange:
         self.route = "none"  # one of a fixed set, for labels
         self.model = ""  # a name of the table, for labels
         self.replica = ""  # the one that was asked last
-        self.key = ""  # the public id of the client's key
+        self.identity: Identity | None = ANONYMOUS  # None: a key is needed, and none that is good came
         self.code = ""  # of the error that was answered
         self.waited = 0.0  # seconds at the desk
         self.tries = 0  # replicas that were asked
@@ -62,6 +63,11 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._answer_headers: list[Header] = [(b"x-request-id", self.request_id.encode())]
+
+    @property
+    def key(self) -> str:
+        """The public id of the client's key; empty where nobody was asked for one, or none came."""
+        return self.identity.id if self.identity else ""
 
     @property
     def started(self) -> bool:
