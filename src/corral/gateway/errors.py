@@ -15,15 +15,18 @@ from corral.units import format_bytes
 INVALID: Final = "invalid_request_error"
 SERVER: Final = "server_error"
 FORBIDDEN: Final = "permission_error"
+LIMITED: Final = "rate_limit_error"
 
 UNREACHABLE: Final = "upstream_unreachable"
 DIED: Final = "upstream_died"
 REFUSED: Final = "upstream_refused"
 NO_OTHER: Final = "no_other_replica"
+RATE_LIMIT: Final = "rate_limit_exceeded"
 UPSTREAM_CODES: Final = frozenset((UNREACHABLE, DIED, REFUSED))  # an engine did not do its part
 
 # A model loads in seconds to minutes, and OpenAI's clients wait at most 60 s for a Retry-After: a few polls a minute.
 LOADING_RETRY_SECONDS: Final = 5
+_LONGEST_RETRY: Final = 60  # seconds; OpenAI's clients do not wait longer, but repeat at once
 _QUOTED: Final = 120  # characters of a client's own text that an error repeats
 _NO_RETRY: Final = ((b"x-should-retry", b"false"),)
 
@@ -153,6 +156,75 @@ def only_embeds(name: str) -> ApiError:
     return ApiError(400, message, param="model", code="unsupported_model")
 
 
+def only_generates(name: str) -> ApiError:
+    """Embeddings are asked of a model that generates."""
+    message = f"The model '{name}' generates and does not make embeddings; use an embedding model."
+    return ApiError(400, message, param="model", code="unsupported_model")
+
+
+def model_not_allowed(asked: str, allowed: Sequence[str]) -> ApiError:
+    """The model exists, but not for this key."""
+    others = f"it may use {', '.join(allowed)}" if allowed else "it may use none of this server's"
+    message = f"This key may not use the model {_quote(asked)}; {others}."
+    return ApiError(403, message, type=FORBIDDEN, param="model", code="model_not_allowed")
+
+
+def revoked_key() -> ApiError:
+    """The key is not known any more."""
+    return ApiError(401, "This key was revoked.", code="invalid_api_key", headers=_NO_RETRY)
+
+
+def limit_reached(limit: str, seconds: float) -> ApiError:
+    """A key's limit is reached; `limit` says which, as a sentence; in so many seconds (inf: never) there is room."""
+    if math.isinf(seconds):
+        return ApiError(429, limit, type=LIMITED, code=RATE_LIMIT, headers=_NO_RETRY)
+    whole, headers = _retry(seconds)
+    return ApiError(429, f"{limit} Try again in {whole} s.", type=LIMITED, code=RATE_LIMIT, headers=headers)
+
+
+def server_busy(name: str, wait: float, allowed: float) -> ApiError:
+    """The wait for the model would be, or became, longer than the request may wait."""
+    whole, headers = _retry(wait)
+    message = (
+        f"The model '{name}' is busy: this request would wait about {whole} s, and may wait {math.floor(allowed)} s."
+    )
+    return ApiError(503, message, type=SERVER, code="server_busy", headers=headers)
+
+
+def queue_full(name: str, wait: float) -> ApiError:
+    """As many requests wait for the model as may."""
+    whole, headers = _retry(wait)
+    message = f"Too many requests wait for the model '{name}'. Try again in {whole} s."
+    return ApiError(503, message, type=SERVER, code="server_busy", headers=headers)
+
+
+def no_replica(name: str, seconds: float) -> ApiError:
+    """No engine of the model answers properly; in so many seconds one is tried again."""
+    whole, headers = _retry(seconds)
+    message = f"No engine of the model '{name}' answers at the moment; one is tried again in {whole} s."
+    return ApiError(503, message, type=SERVER, code="engine_failing", headers=headers)
+
+
+def all_tried(name: str) -> ApiError:
+    """Every engine of the model was tried for this request."""
+    message = f"Every engine of the model '{name}' failed to take this request."
+    return ApiError(502, message, type=SERVER, code=UNREACHABLE)
+
+
+def still_loading(name: str, stage: str, fraction: float | None, seconds: float | None) -> ApiError:
+    """The model loads for longer than the request may wait; seconds left as far as known."""
+    share = "" if fraction is None else f" ({fraction:.0%})"
+    whole, headers = _retry(LOADING_RETRY_SECONDS if seconds is None else seconds)
+    message = f"The model '{name}' is still loading: {stage}{share}. Try again in {whole} s."
+    return ApiError(503, message, type=SERVER, code="model_loading", headers=headers)
+
+
+def cannot_load(name: str, cause: str) -> ApiError:
+    """The model is not loaded and cannot be now."""
+    message = f"The model '{name}' is not loaded and cannot be: {cause}"
+    return ApiError(503, message, type=SERVER, code="model_unavailable", headers=_NO_RETRY)
+
+
 def loading(name: str, state: Loading) -> ApiError:
     """The deployment is on its way."""
     share = "" if state.fraction is None else f" ({state.fraction:.0%})"
@@ -200,6 +272,15 @@ def internal(request_id: str) -> ApiError:
     """A bug of the gateway's own; its log has the traceback under this id."""
     message = f"The gateway failed to handle this request; its log says more under {request_id}."
     return ApiError(500, message, type=SERVER, code="internal_error")
+
+
+def _retry(seconds: float) -> tuple[int, list[tuple[bytes, bytes]]]:
+    """Whole seconds, rounded up, and the headers that say them."""
+    whole = max(1, math.ceil(seconds))
+    headers = [(b"retry-after", str(whole).encode())]
+    if whole > _LONGEST_RETRY:
+        headers += _NO_RETRY
+    return whole, headers
 
 
 def _served(names: Sequence[str]) -> str:
