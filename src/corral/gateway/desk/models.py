@@ -1,0 +1,153 @@
+"""One served model as the desk sees it: its state, its replicas, its queue, how long its requests take.
+
+Knows no key and no other model.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from math import exp, inf, log
+from typing import Final
+
+from corral.gateway.desk.breaker import State as BreakerState
+from corral.gateway.desk.fairqueue import FairQueue
+from corral.gateway.desk.rates import Rates
+from corral.gateway.desk.replicas import ReplicaState
+from corral.gateway.desk.serving import Loading, Ready, ServedModel, Unloaded
+from corral.gateway.desk.settings import DeskSettings
+from corral.gateway.desk.tickets import Ticket
+from corral.gateway.desk.values import Outcome, Replica
+from corral.gateway.routes import CHAT, COMPLETIONS, MESSAGES, RESPONSES
+
+_WRITING: Final = frozenset((CHAT, COMPLETIONS, RESPONSES, MESSAGES))
+_ANSWER: Final = 256.0  # tokens of an answer, where nothing is learned yet
+_STEP: Final = 0.1  # weight of the newest
+_MOST_OFF: Final = 20.0  # how far `pace` goes from 1
+_LOOKED_AT: Final = 64  # running requests that an estimate looks at
+_REMEMBERED: Final = 64  # replicas that left, whose speeds are kept for when they come back
+_OVERDUE: Final = 0.25  # a request that runs longer than expected goes on for this share of what it took so far
+
+
+class Model:
+    """One model. Seconds of one monotonic clock."""
+
+    __slots__ = (
+        "_rates",
+        "_settings",
+        "answer",
+        "asked",
+        "last_used",
+        "loading_since",
+        "name",
+        "pace",
+        "queue",
+        "replicas",
+        "served",
+        "state",
+    )
+
+    def __init__(self, served: ServedModel, settings: DeskSettings, now: float) -> None:
+        self._settings = settings
+        self._rates: dict[str, Rates] = {}
+        self.replicas: tuple[ReplicaState, ...] = ()
+        self.queue = FairQueue(settings.ageing)
+        self.answer = _ANSWER  # mean tokens of an answer
+        self.pace = 1.0  # real seconds of a request, over those that were expected
+        self.last_used = now
+        self.asked = -inf  # when a request last wanted it loaded
+        self.loading_since = now
+        self.name = served.name
+        self.served = served
+        self.state = served.state
+        self.adopt(served, now)
+
+    def adopt(self, served: ServedModel, now: float) -> None:
+        """Take a new state. A replica that stays as it is keeps what was learned of it."""
+        if isinstance(served.state, Loading) and not isinstance(self.state, Loading):
+            self.loading_since = now
+        self.served = served
+        self.state = served.state
+        replicas = served.state.replicas if isinstance(served.state, Ready) else ()
+        old = {state.replica.id: state for state in self.replicas}
+        self.replicas = tuple(self._replica(replica, old.get(replica.id)) for replica in replicas)
+
+    def _replica(self, replica: Replica, old: ReplicaState | None) -> ReplicaState:
+        if old is not None and old.replica.base_url == replica.base_url:
+            old.replica = replica
+            old.slots = replica.slots
+            return old
+        rates = self._rates.pop(replica.id, None) or Rates(replica.prefill_rate, replica.decode_rate)
+        self._rates[replica.id] = rates
+        if len(self._rates) > _REMEMBERED:
+            del self._rates[next(iter(self._rates))]
+        return ReplicaState(replica, self._settings, rates)
+
+    def expected_answer(self, ticket: Ticket) -> float:
+        """Tokens that its answer will have."""
+        if ticket.ask.route not in _WRITING:
+            return 0.0
+        most = ticket.ask.output_tokens
+        return min(self.answer, most) if most else self.answer
+
+    def learn(self, ticket: Ticket, outcome: Outcome) -> None:
+        """Take from an answer how long answers are, and how far estimates are off."""
+        if outcome.end != "answered":
+            return
+        if outcome.output_tokens is not None and ticket.ask.route in _WRITING:
+            self.answer += _STEP * (outcome.output_tokens - self.answer)
+        expected = ticket.backlog + ticket.cost
+        if expected > 0 and outcome.seconds > 0:
+            pace = self.pace * exp(_STEP * log(min(max(outcome.seconds / expected / self.pace, 0.25), 4.0)))
+            self.pace = min(max(pace, 1 / _MOST_OFF), _MOST_OFF)
+
+    def trusted(self) -> bool:
+        """Whether some replica's breaker lets real requests through."""
+        return any(state.breaker.state is not BreakerState.OPEN for state in self.replicas)
+
+    def alone(self, state: ReplicaState) -> bool:
+        """Whether no other replica than this one is trusted."""
+        return not any(other.breaker.state is not BreakerState.OPEN for other in self.replicas if other is not state)
+
+    def free(self) -> bool:
+        """Whether some replica can take a request now."""
+        return any(state.free() for state in self.replicas)
+
+    def probe_at(self) -> float:
+        """When the next replica is probed; inf: none is going to be."""
+        return min((state.breaker.probe_at for state in self.replicas), default=inf)
+
+    def back_in(self, now: float) -> float:
+        """Seconds until it is known whether one of its replicas is back; inf: there is none."""
+        return min((state.breaker.wait(now) for state in self.replicas), default=inf)
+
+    def running(self) -> int:
+        """Requests that its replicas run."""
+        return sum(len(state.running) for state in self.replicas)
+
+    def waits(self, ticket: Ticket, now: float) -> tuple[float, float]:
+        """Seconds until the ticket would get a place if it came now, and without what its key has waiting there."""
+        others, own = self.queue.ahead(ticket)
+        trusted = [state for state in self.replicas if state.breaker.state is not BreakerState.OPEN]
+        places = sum(state.slots or len(state.running) for state in trusted) or 1
+        first = min((self._left(ticket, now) for ticket in self._oldest(trusted)), default=0.0)
+        return first + self.pace * (others + own) / places, first + self.pace * others / places
+
+    def _oldest(self, replicas: list[ReplicaState]) -> Iterator[Ticket]:
+        for state in replicas:
+            yield from islice(state.running.values(), _LOOKED_AT)
+
+    def _left(self, ticket: Ticket, now: float) -> float:
+        ran = now - ticket.granted
+        return max(self.pace * (ticket.backlog + ticket.cost) - ran, _OVERDUE * ran)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Until it is loaded; None: not known."""
+        state = self.state
+        if isinstance(state, Unloaded):
+            return state.seconds
+        if not isinstance(state, Loading):
+            return None
+        if state.seconds_left is not None:
+            return state.seconds_left
+        if state.fraction is None or not 0.02 <= state.fraction <= 1:
+            return None
+        return (now - self.loading_since) * (1 - state.fraction) / state.fraction

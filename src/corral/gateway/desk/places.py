@@ -1,0 +1,319 @@
+"""Finds each request its place: at an engine, in a queue, or none; knows no key's limits.
+
+A request is offered to the model that it asks for, then to that model's fallbacks; the first that takes it, at once or
+after a wait within bounds, has it. Where none does, but engines of one are only thought to be down, it waits there for
+the next probe. Those who wait go on in the order of the model's queue.
+"""
+
+from math import inf
+from typing import TypeAlias
+
+from corral.gateway import errors
+from corral.gateway.desk.breaker import Event
+from corral.gateway.desk.models import Model
+from corral.gateway.desk.names import Names
+from corral.gateway.desk.rates import DECODE, PREFILL
+from corral.gateway.desk.replicas import ReplicaState
+from corral.gateway.desk.routing import choose
+from corral.gateway.desk.serving import Failed, Loading, Ready, Unloaded
+from corral.gateway.desk.settings import DeskSettings
+from corral.gateway.desk.tickets import Ticket
+from corral.gateway.desk.values import Grant, Outcome
+from corral.gateway.desk.waiting import Waiting
+from corral.gateway.errors import ApiError
+
+Answer: TypeAlias = tuple[Ticket, Grant | ApiError]
+
+
+class Places:
+    """Every request that runs or waits."""
+
+    def __init__(self, settings: DeskSettings, names: Names) -> None:
+        self._settings = settings
+        self._names = names
+        self._numbers = 0
+        self._running: dict[int, Ticket] = {}  # by the grant's number
+        self._waiting = Waiting()
+        self._changed: dict[str, Model] = {}  # models whose waiting ones may go on
+        self._decided: list[Answer] = []  # told by the next `due`
+
+    def number(self) -> int:
+        """A number that was never given before."""
+        self._numbers += 1
+        return self._numbers
+
+    # Places at engines.
+
+    def find(self, ticket: Ticket, now: float) -> Grant | Ticket | ApiError:
+        """Give a request that neither runs nor waits a place, or say why there is none."""
+        answer = self._offer(ticket, ticket.asked, now)
+        if not isinstance(answer, ApiError):
+            return answer
+        refusal = answer
+        down = None if self._trusted(ticket.asked) else ticket.asked
+        for model in self._names.chain(ticket.asked, ticket.ask, ticket.account):
+            if model is ticket.asked:
+                continue
+            answer = self._offer(ticket, model, now)
+            if not isinstance(answer, ApiError):
+                return answer
+            if down is None and not self._trusted(model):
+                down = model
+        if down is not None and _untried(ticket, down) and down.back_in(now) <= self._patience(ticket, down, now):
+            return self._wait(ticket, down)
+        return refusal
+
+    def take_back(self, number: int, outcome: Outcome, now: float) -> Ticket | None:
+        """A grant is over: its place is free, and the replica is known better. None: there is no such grant."""
+        ticket = self._running.pop(number, None)
+        if ticket is None:
+            return None
+        state, model = ticket.replica, ticket.model
+        assert state is not None  # noqa: S101 - it was granted
+        event = state.end(ticket, number, outcome, now)
+        if event is not None:
+            self.tell(model, state, event, now)
+        model.last_used = now
+        model.learn(ticket, outcome)
+        if model.queue.count:
+            model.queue.correct(ticket, _cost(ticket, outcome))
+            self._changed[model.name] = model
+        return ticket
+
+    def tell(self, model: Model, state: ReplicaState, event: Event, now: float) -> None:
+        """Something was learned of a replica."""
+        breaker = state.breaker
+        was = breaker.state
+        breaker.tell(event, now, alone=event is not Event.WORKED and model.alone(state))
+        if breaker.state is was:
+            return
+        if not model.trusted():
+            for other in model.replicas:
+                other.breaker.hurry(now)
+        if model.queue.count:
+            self._changed[model.name] = model
+
+    def _offer(self, ticket: Ticket, model: Model, now: float) -> Grant | Ticket | ApiError:
+        """A place or a wait at one model, or why not."""
+        match model.state:
+            case Ready():
+                return self._offer_ready(ticket, model, now)
+            case Failed(cause):
+                return errors.failed(model.name, cause)
+            case Unloaded(str() as cannot):
+                return errors.cannot_load(model.name, cannot)
+            case _:
+                model.asked = now
+                left = model.seconds_left(now)
+                patience = self._patience(ticket, model, now)
+                if patience <= 0 or (left is not None and left > patience):
+                    return self._refusal(ticket, model, now)
+                self._estimate(ticket, model, now)
+                return self._enter(ticket, model, now)
+
+    def _offer_ready(self, ticket: Ticket, model: Model, now: float) -> Grant | Ticket | ApiError:
+        if not model.queue.count and (grant := self._at_once(ticket, model, now)) is not None:
+            return grant
+        if not model.trusted() or not _untried(ticket, model):
+            return self._refusal(ticket, model, now)
+        self._estimate(ticket, model, now)
+        patience = self._patience(ticket, model, now)
+        wait, without_own = model.waits(ticket, now)
+        if wait <= patience:
+            return self._enter(ticket, model, now)
+        if without_own <= patience and ticket.ask.key:
+            limit = f"The requests of this key that wait for '{model.name}' already take longer than this one may wait."
+            return errors.limit_reached(limit, wait)
+        return errors.server_busy(model.name, wait, self._bound(ticket, model))
+
+    def _at_once(self, ticket: Ticket, model: Model, now: float) -> Grant | None:
+        """A place at an engine, if one is free."""
+        state = choose(model.replicas, ticket, model.expected_answer(ticket), now)
+        if state is None:
+            return None
+        number = self.number()
+        ticket.model = model
+        state.begin(ticket, number, now)
+        self._running[number] = ticket
+        model.last_used = now
+        return Grant(number=number, model=model.name, replica=state.replica, waited=now - ticket.arrived)
+
+    # Places in queues.
+
+    def _enter(self, ticket: Ticket, model: Model, now: float) -> Ticket | ApiError:
+        """Let it wait, if there is room: the key with the most waiting has to give way to one with less."""
+        queue = model.queue
+        if queue.count < self._settings.queue_limit:
+            return self._wait(ticket, model)
+        wait = max(1.0, model.waits(ticket, now)[0])
+        last = queue.longest(ticket.priority)
+        if last is None or not ticket.ask.key:
+            return errors.queue_full(model.name, wait)
+        text = f"This key has more requests waiting for '{model.name}' than its share of a full queue."
+        if queue.of_key(last) <= queue.of_key(ticket) + 1:
+            return (
+                errors.limit_reached(text, wait)
+                if last.ask.key == ticket.ask.key
+                else errors.queue_full(model.name, wait)
+            )
+        self._dismiss(last, errors.limit_reached(text, wait), now)
+        return self._wait(ticket, model)
+
+    def _wait(self, ticket: Ticket, model: Model) -> Ticket:
+        again = bool(ticket.tried)
+        ticket.model = model
+        ticket.deadline = ticket.arrived + self._bound(ticket, model)
+        model.queue.push(ticket, front=again)
+        self._waiting.add(ticket)
+        if isinstance(model.state, Ready) and model.free():
+            self._changed[model.name] = model
+        return ticket
+
+    def leave(self, ticket: Ticket, now: float) -> None:
+        """It waits no more, because its client went. What was decided and not told yet is taken back."""
+        if self._waiting.remove(ticket):
+            ticket.model.queue.remove(ticket)
+            ticket.account.end(ticket, 0, now)
+            return
+        for at, (decided, answer) in enumerate(self._decided):
+            if decided is ticket:
+                del self._decided[at]
+                if isinstance(answer, Grant):
+                    gone = self.take_back(answer.number, Outcome(end="left"), now)
+                    if gone is not None:
+                        gone.account.end(gone, 0, now)
+                return
+
+    def due(self, now: float) -> list[Answer]:
+        """What was decided for those who waited."""
+        while self._changed:
+            _, model = self._changed.popitem()
+            self._go_on(model, now)
+        for ticket in self._waiting.expired(now):
+            self._give_up(ticket, now)
+        decided, self._decided = self._decided, []
+        return decided
+
+    def next(self) -> float:
+        """When `due` has something to say, if nothing happens before."""
+        return -inf if self._changed or self._decided else self._waiting.next()
+
+    def changed(self, model: Model) -> None:
+        """A model's state is new."""
+        if model.queue.count:
+            self._changed[model.name] = model
+
+    def gone(self, model: Model) -> None:
+        """A model is not served any more."""
+        model.state = Failed("it is not served any more.")
+        model.replicas = ()
+        self.changed(model)
+
+    def _go_on(self, model: Model, now: float) -> None:
+        """Give free places to those who wait; where there will be none, see whether a fallback has some."""
+        queue = model.queue
+        if isinstance(model.state, Loading | Unloaded) and not _cannot(model):
+            return
+        if not self._trusted(model) or not isinstance(model.state, Ready):
+            for ticket in list(queue):
+                self._leave_queue(ticket)
+                self._decide(ticket, self.find(ticket, now), now)
+            return
+        aside: list[Ticket] = []
+        while queue.count and model.free():
+            ticket = queue.pop()
+            grant = self._at_once(ticket, model, now)
+            if grant is None:  # it was at every free one already
+                aside.append(ticket)
+                continue
+            self._waiting.remove(ticket)
+            self._decided.append((ticket, grant))
+        for ticket in reversed(aside):
+            queue.push(ticket, front=True)
+
+    def _give_up(self, ticket: Ticket, now: float) -> None:
+        """Its wait is over: it has a fallback's place at once, or an error."""
+        model = ticket.model
+        self._leave_queue(ticket)
+        for other in self._names.chain(ticket.asked, ticket.ask, ticket.account):
+            if (
+                other is not model
+                and not other.queue.count
+                and (grant := self._at_once(ticket, other, now)) is not None
+            ):
+                self._decided.append((ticket, grant))
+                return
+        self._decide(ticket, self._refusal(ticket, model, now), now)
+
+    def _dismiss(self, ticket: Ticket, error: ApiError, now: float) -> None:
+        self._leave_queue(ticket)
+        self._decide(ticket, error, now)
+
+    def _leave_queue(self, ticket: Ticket) -> None:
+        self._waiting.remove(ticket)
+        ticket.model.queue.remove(ticket)
+
+    def _decide(self, ticket: Ticket, answer: Grant | Ticket | ApiError, now: float) -> None:
+        if isinstance(answer, Ticket):
+            return
+        if isinstance(answer, ApiError):
+            ticket.account.end(ticket, 0, now)
+        self._decided.append((ticket, answer))
+
+    # How long, and why not.
+
+    def _bound(self, ticket: Ticket, model: Model) -> float:
+        """Seconds that it may wait in all."""
+        most = self._settings.longest_wait if isinstance(model.state, Ready) else self._settings.longest_load
+        patience = ticket.ask.patience
+        return most if patience is None else min(patience, most)
+
+    def _patience(self, ticket: Ticket, model: Model, now: float) -> float:
+        """Seconds that it may still wait."""
+        return ticket.arrived + self._bound(ticket, model) - now
+
+    def _estimate(self, ticket: Ticket, model: Model, now: float) -> None:
+        """What it will cost, for its place in the queue; put right when it ends."""
+        answer = model.expected_answer(ticket)
+        if model.replicas:
+            state = model.replicas[0]
+            state.estimate(ticket, answer, state.prefixes.known(ticket.ask.prefix), now)
+            ticket.cost = ticket.prefill + ticket.decode
+        else:
+            ticket.cost = ticket.ask.prompt_tokens / PREFILL + answer / DECODE
+
+    def _refusal(self, ticket: Ticket, model: Model, now: float) -> ApiError:
+        """Why it cannot wait for this model, or not any longer."""
+        state = model.state
+        if isinstance(state, Loading):
+            return errors.still_loading(model.name, state.stage, state.fraction, model.seconds_left(now))
+        if isinstance(state, Unloaded):
+            return errors.still_loading(model.name, "it waits for its turn to load", None, state.seconds)
+        if isinstance(state, Failed):
+            return errors.failed(model.name, state.cause)
+        if not model.replicas or not model.trusted():
+            back = model.back_in(now)
+            return errors.no_replica(model.name, 1.0 if back == inf else back)
+        if not _untried(ticket, model):
+            return errors.all_tried(model.name)
+        return errors.server_busy(model.name, model.waits(ticket, now)[0], self._bound(ticket, model))
+
+    def _trusted(self, model: Model) -> bool:
+        return not isinstance(model.state, Ready) or model.trusted()
+
+
+def _untried(ticket: Ticket, model: Model) -> bool:
+    return not ticket.tried or any(state.replica.id not in ticket.tried for state in model.replicas)
+
+
+def _cannot(model: Model) -> bool:
+    return isinstance(model.state, Unloaded) and model.state.cannot is not None
+
+
+def _cost(ticket: Ticket, outcome: Outcome) -> float:
+    """Seconds of an engine's work that a request took."""
+    if outcome.end in {"unreachable", "busy"} or ticket.replica is None:
+        return 0.0
+    if outcome.output_tokens is None:
+        return ticket.cost
+    return ticket.prefill + outcome.output_tokens * ticket.replica.rates.tpot(ticket.streams)
