@@ -16,7 +16,7 @@ CHAT = "/v1/chat/completions"
 
 
 def connections_to_the_engine(gateway):
-    return sum(len(session.connector._acquired) for session in (gateway._relay._once, gateway._relay._kept))
+    return len(gateway._relay.pool.busy)
 
 
 @pytest.mark.parametrize("abruptly", [False, True])

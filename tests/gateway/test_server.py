@@ -16,7 +16,7 @@ from corral.gateway.server import Gateway
 from corral.gateway.table import Failed, Loading, Ready, Table, replica_at
 from corral.gateway.wire import sockets
 from gateway.conftest import eventually, sample
-from gateway.fake_engine import never_answers, stalls_in_the_stream, streams_for_ever
+from gateway.fake_engine import never_answers, streams_for_ever
 
 
 async def test_a_port_in_use_names_who_holds_it(gateway):
@@ -131,10 +131,15 @@ async def test_metrics_are_prometheus_text_with_bounded_labels(http, gateway):
     assert 'corral_gateway_request_bytes_total{key="",model="m",replica="m"} 14.0' in text
 
 
-async def test_the_time_to_the_first_chunk_is_measured_for_streams(gateway, engine, ask):
-    engine.script = stalls_in_the_stream
+async def test_the_time_to_the_first_token_is_measured_for_streams(gateway, engine, ask):
+    async def speaks(call):
+        await call.stream()
+        await call.chunk(b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n')
+        await call.gone.wait()
+
+    engine.script = speaks
     reader, writer = await ask()
-    await reader.readuntil(b"data: {}")
+    await reader.readuntil(b'"a"')
     writer.close()
     labels = {"model": "m", "replica": "m", "key": ""}
     await eventually(lambda: sample(gateway, "ttft_seconds_count", **labels) == 1)

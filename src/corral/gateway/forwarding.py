@@ -23,7 +23,7 @@ from corral.gateway.errors import ApiError
 from corral.gateway.relay.heartbeat import Heartbeat
 from corral.gateway.relay.relay import NoAnswer, Relay
 from corral.gateway.wire.asgi import ClientGone, Exchange
-from corral.gateway.wire.body import Body, read, renamed
+from corral.gateway.wire.body import Body, read, renamed, with_usage
 
 HEARTBEAT_SECONDS: Final = 15.0
 _STOPPED: Final = Outcome(end="stopped")
@@ -101,7 +101,8 @@ class Forwarding:
         outcome = _STOPPED
         try:
             async with Heartbeat(exchange, self.heartbeat, _thinking, streams=body.streams):
-                answer = await self._relay.ask(exchange, grant.replica, grant.model, _sent(body, grant.replica))
+                sent, added = _sent(body, grant.replica, exchange.route)
+                answer = await self._relay.ask(exchange, grant.replica, grant.model, sent, hide_usage=added)
             outcome = Outcome(end="cut", status=answer.status)
             await answer.pass_on(exchange, grant.model)
             outcome = Outcome(end="answered", status=answer.status)
@@ -134,9 +135,15 @@ def _timed(exchange: Exchange, outcome: Outcome, began: float) -> Outcome:
     )
 
 
-def _sent(body: Body, replica: Replica) -> bytes:
-    """The body as it came, but for the model's name where the engine knows it by another one."""
-    return body.raw if body.model in {None, replica.served_name} else renamed(body.raw, replica.served_name)
+def _sent(body: Body, replica: Replica, route: str) -> tuple[bytes, bool]:
+    """The body as it came, but for the model's name where the engine knows it by another one.
+
+    And whether the usage at the end of a stream is asked for, which the client did not do.
+    """
+    raw = body.raw if body.model in {None, replica.served_name} else renamed(body.raw, replica.served_name)
+    if body.streams and not body.tells_usage and route in routes.USAGE_ON_REQUEST:
+        return with_usage(raw), True
+    return raw, False
 
 
 def _may_repeat(outcome: Outcome, body: Body, route: str) -> bool:

@@ -19,6 +19,9 @@ FORWARDED: Final = GENERATING | {EMBEDDINGS, "/v1/rerank", "/v1/score", "/v1/cla
 # An engine may keep what it answers there, unless the body says "store": false.
 STORING: Final = frozenset((RESPONSES,))
 
+# Streams that say how many tokens they had only when `stream_options` asks for it.
+USAGE_ON_REQUEST: Final = frozenset((CHAT, COMPLETIONS))
+
 MODELS: Final = "/v1/models"
 HEALTH: Final = "/healthz"
 READY: Final = "/readyz"
