@@ -8,6 +8,7 @@ from corral.errors import BadInput, CorralError, DoesNotFit
 from corral.store.keys import KeyStore
 from corral.store.keyvalues import Limits
 from corral.store.state import Store
+from corral.store.usage import UsageStore
 
 
 class Clock:
@@ -153,7 +154,7 @@ def test_a_key_that_is_not_revoked_is_not_forgotten(store):
         store.forget("alice")
 
 
-def test_every_change_is_seen_in_one_number_and_use_is_none(store):
+def test_every_change_is_seen_in_one_number_and_use_is_none(store, tmp_path):
     seen = [store.revision()]
     key = store.create("alice", new_secret())
     for act in (
@@ -168,14 +169,16 @@ def test_every_change_is_seen_in_one_number_and_use_is_none(store):
         act()
     seen.append(store.revision())
     assert seen == sorted(set(seen))
-    store.used({key.id: 77.0, "key-unknown1": 5.0})
+    with UsageStore(tmp_path) as usage:
+        usage.add({}, {key.id: 77.0, "key-unknown1": 5.0})
     assert store.revision() == seen[-1]
 
 
-def test_use_only_moves_forward(store):
+def test_use_only_moves_forward(store, tmp_path):
     key = store.create("alice", new_secret())
-    store.used({key.id: 77.0})
-    store.used({key.id: 50.0})
+    with UsageStore(tmp_path) as usage:
+        usage.add({}, {key.id: 77.0})
+        usage.add({}, {key.id: 50.0})
     assert store.get("alice").last_used == 77.0
 
 

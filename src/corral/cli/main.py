@@ -225,6 +225,21 @@ def events(
 
 
 @app.command()
+def usage(
+    *,
+    by: Annotated[str, typer.Option(help="key, model or day.")] = "key",
+    since: Annotated[str, typer.Option(help="Such as 7d, or a day such as 2026-11-01 (UTC).")] = "30d",
+    key: Annotated[str, typer.Option(help="Of this key alone: its name or id.")] = "",
+    model: Annotated[str, typer.Option(help="Of this model alone.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say what was used: requests, tokens and time."""
+    from corral.cli.usage import run_usage
+
+    run_usage(by, since, key, model, as_json=as_json)
+
+
+@app.command()
 def catalog(
     *,
     words: Annotated[

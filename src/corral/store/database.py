@@ -58,6 +58,21 @@ MIGRATIONS: Final = (
     ) STRICT;
     CREATE UNIQUE INDEX living_keys ON keys (name) WHERE revoked IS NULL;
     """,
+    """
+    CREATE TABLE usage (
+        day TEXT NOT NULL,
+        key TEXT NOT NULL,
+        model TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
+        cancelled INTEGER NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        cached_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        seconds REAL NOT NULL,
+        PRIMARY KEY (day, key, model)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

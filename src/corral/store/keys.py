@@ -167,14 +167,6 @@ class KeyStore:
         """A number that grows with every change of any key (but not with its use)."""
         return int(self._database.execute("SELECT coalesce(max(revision), 0) FROM keys").fetchone()[0])
 
-    def used(self, at: Mapping[str, float]) -> None:
-        """Remember when keys were last used, by id."""
-        with self._database.transaction():
-            for key, when in at.items():
-                self._database.execute(
-                    "UPDATE keys SET last_used = max(coalesce(last_used, 0), ?) WHERE id = ?", (when, key)
-                )
-
     def _living(self, called: str) -> Key:
         known = self.get(called)
         if known.revoked is not None:
