@@ -3,7 +3,9 @@ import pytest
 from corral.cluster.values import Cluster, Device, EngineSetting, Link, Node
 from corral.errors import BadInput, DoesNotFit
 from corral.launcher.node import NodeFacts
-from corral.launcher.planning import accelerator_of, engine_for, existing_environments, place, resources_of
+from corral.launcher.planning import accelerator_of, engine_for, existing_environments
+from corral.launcher.planning import place as placed
+from corral.launcher.rooms import rooms
 from corral.models.architecture import Attention, Block, Mlp, ModelArchitecture
 from corral.models.known import architecture
 from corral.models.parameters import parameters
@@ -52,6 +54,10 @@ def request(*nodes, **options):
     return DeploymentRequest(name="small", cluster=Cluster(nodes=nodes or (Node(name="a"),)), **options)
 
 
+def place(*asked):
+    return placed(*asked).placement
+
+
 def test_the_engine_is_the_one_that_reads_the_format_unless_named():
     assert engine_for(request(), "gguf").name == "llamacpp"
     assert engine_for(request(), "safetensors").name == "vllm"
@@ -76,8 +82,8 @@ def test_a_model_that_does_not_fit_says_by_how_much():
 
 
 def test_unified_memory_counts_what_is_available_and_a_card_what_it_has():
-    cards = resources_of(Node(name="a", devices=(CARDS,)), FACTS, "cuda")
-    spark = resources_of(Node(name="a", devices=(SPARK,)), FACTS, "cuda")
+    ((cards,),) = rooms([Node(name="a", devices=(CARDS,))], {"a": FACTS}, "cuda", {}, engine="llamacpp")
+    ((spark,),) = rooms([Node(name="a", devices=(SPARK,))], {"a": FACTS}, "cuda", {}, engine="llamacpp")
     assert (cards.devices, cards.device_memory) == (2, 24 * GIB)
     assert (spark.devices, spark.device_memory) == (1, 60 * GIB)
 

@@ -262,3 +262,27 @@ class Wishes(RuleBasedStateMachine):
 
 TestWishes = Wishes.TestCase
 TestWishes.settings = settings(max_examples=20, stateful_step_count=15, deadline=None)
+
+
+def test_replicas_are_asked_for_all_or_none(store):
+    store.request(wanted("demo~2"))
+    with pytest.raises(DoesNotFit):
+        store.request(*wanted().replicas(2))
+    assert store.get("demo") is None
+    store.want("demo~2", "stopped")
+    store.move("demo~2", "stopped")
+    store.request(*wanted().replicas(2))
+    assert [(d.name, d.serves) for d in store.deployments()] == [("demo", "demo"), ("demo~2", "demo")]
+
+
+def test_how_long_a_load_took_is_remembered_for_the_same_model_only(store):
+    store.request(wanted())
+    store.move("demo", "launching")
+    store.move("demo", "ready", load_seconds=7.5)
+    store.move("demo", "stopping")
+    store.move("demo", "stopped")
+    store.request(wanted())
+    assert store.get("demo").detail.load_seconds == 7.5
+    store.move("demo", "stopped")
+    store.request(wanted().model_copy(update={"context": 99}))
+    assert store.get("demo").detail.load_seconds is None

@@ -14,12 +14,13 @@ from corral.store.values import Deployment
 def run_down(names: tuple[str, ...], *, as_json: bool) -> None:
     """End the named deployments, or all; those that have ended already are no error."""
     with Store(time.time) as store:
-        known = {deployment.name: deployment for deployment in store.deployments()}
-        unknown = [name for name in names if name not in known]
+        known = store.deployments()
+        unknown = [name for name in names if not any(name in {d.name, d.serves} for d in known)]
         if unknown:
-            there = ", ".join(known) or "none"
+            there = ", ".join(d.name for d in known) or "none"
             raise BadInput(f"There is no deployment named {unknown[0]}.", f"Those that are known: {there}.")
-        ending = [d for d in known.values() if (not names or d.name in names) and d.state != "stopped"]
+        # A model's name means all its replicas, a replica's own name that one.
+        ending = [d for d in known if (not names or {d.name, d.serves} & set(names)) and d.state != "stopped"]
         for deployment in ending:
             store.end(deployment.name)
         ended, left = _wait(store, ending)

@@ -1,7 +1,7 @@
 """Follows a launch in the database, with a bar for each stage; knows what is written there, not who writes it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rich.markup import escape
@@ -49,21 +49,30 @@ class HeadKeeper:
         self._started_at = time.monotonic()
 
 
-def follow(store: Store, name: str, keeper: HeadKeeper, pause: Pause, *, quiet: bool) -> Deployment:
-    """Show the stages until the deployment is ready; its failure is raised as the error that it is."""
+def follow(
+    store: Store, names: Sequence[str], keeper: HeadKeeper, pause: Pause, *, quiet: bool
+) -> tuple[Deployment, ...]:
+    """Show the stages until all the deployments are ready; the failure of one is raised as the error that it is."""
     bars = Bars(enabled=not quiet)
     with bars.live:
         while True:
-            known = store.get(name)
-            if known is None:
-                raise EngineFailed(f"{name} was forgotten while it started.", "Run the command again.")
-            bars.show(store, name)
-            if known.state == "ready":
-                return known
-            if known.state in {"failed", "stopped"}:
-                raise _error(known)
+            found = tuple(_found(store, name) for name in names)
+            for known in found:
+                bars.show(store, known.name, among=len(names))
+            if all(known.state == "ready" for known in found):
+                return found
+            for known in found:
+                if known.state in {"failed", "stopped"}:
+                    raise _error(known)
             keeper.look()
             pause(LOOK_SECONDS)
+
+
+def _found(store: Store, name: str) -> Deployment:
+    known = store.get(name)
+    if known is None:
+        raise EngineFailed(f"{name} was forgotten while it started.", "Run the command again.")
+    return known
 
 
 def wait_stopped(store: Store, name: str, pause: Pause) -> Detail:
@@ -106,14 +115,15 @@ class Bars:
             console=stderr,
             disable=not enabled or self._plain,
         )
-        self._tasks: dict[tuple[str, str], TaskID] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._tasks: dict[tuple[str, str, str], TaskID] = {}
+        self._told: set[tuple[str, str, str]] = set()
 
-    def show(self, store: Store, name: str) -> None:
-        """Bring the lines up to date."""
+    def show(self, store: Store, name: str, *, among: int = 1) -> None:
+        """Bring a deployment's lines up to date; `among` several, each says whose it is."""
         for step in store.progress_of(name):
-            key = (step.stage, step.subject)
-            text = escape(f"{step.subject}: {step.text}" if step.subject else step.text)
+            key = (name, step.stage, step.subject)
+            text = f"{step.subject}: {step.text}" if step.subject else step.text
+            text = escape(text if among == 1 else f"{name}: {text}")
             if self._plain:
                 if step.fraction == 1.0 and key not in self._told:
                     self._told.add(key)

@@ -52,7 +52,14 @@ def document(deployment: Deployment) -> dict[str, Any]:
     ranks = [
         {"name": r.name, "node": r.node, "rss": deployment.detail.rss.get(r.name)} for r in deployment.detail.ranks
     ]
-    return {"name": deployment.name, "state": deployment.state, "desired": deployment.desired, **detail, "ranks": ranks}
+    return {
+        "name": deployment.name,
+        "serves": deployment.serves,
+        "state": deployment.state,
+        "desired": deployment.desired,
+        **detail,
+        "ranks": ranks,
+    }
 
 
 def _table(deployments: list[Deployment]) -> Table:

@@ -3,24 +3,24 @@
 import asyncio
 import os
 import re
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from rich.markup import escape
 
-from corral.cli.console import console, print_json, stderr
-from corral.cli.follow import LOOK_SECONDS, HeadKeeper, Pause, follow, wait_for_the_head, wait_stopped
+from corral.cli.console import console, print_json
+from corral.cli.follow import HeadKeeper, follow
+from corral.cli.stay import Interrupted, Interrupts, end, give_up, stay
 from corral.cluster.file import load
+from corral.cluster.topology import part_of
 from corral.cluster.values import Cluster
-from corral.errors import BadInput, CorralError, EngineFailed, ExitCode
+from corral.errors import BadInput, CorralError
 from corral.launcher.daemon import HeadAddress, ensure_head, head_lives
 from corral.launcher.discovery import this_machine
 from corral.models.source import ModelSource, parse_source
-from corral.planner.layout import parse_layout
+from corral.planner.layout import parse_layout, split_replicas
 from corral.store.state import Store
 from corral.store.values import LIVE, Deployment, DeploymentRequest
 from corral.units import format_bytes
@@ -40,6 +40,8 @@ class Asked(Value):
     engine: str
     executor: str
     layout: str
+    replicas: int
+    nodes: tuple[str, ...]
     context: int
     concurrency: int
     dtype: str
@@ -51,59 +53,31 @@ class Asked(Value):
     as_json: bool
 
 
-class Interrupted(Exception):
-    """Ctrl-C, the end of the terminal, or a request to terminate."""
-
-
-class Interrupts:
-    """Takes note of signals that end a command; raised only in a pause, so that no write or drawing is torn apart."""
-
-    def __init__(self) -> None:
-        self._came = False
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
-                signal.signal(number, self._note)
-
-    def pause(self, seconds: float) -> None:
-        """Sleep; Interrupted when a signal has come."""
-        if not self._came:
-            time.sleep(seconds)
-        if self._came:
-            self._came = False
-            raise Interrupted
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._came = True
-        if number == signal.SIGHUP:
-            for output in (1, 2):
-                if not os.isatty(output):  # nor is a terminal that has hung up: what is written there would be an error
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-
-
 def run_up(asked: Asked) -> None:
     """Launch; in the foreground stay until Ctrl-C, which ends the deployment."""
-    request = request_of(asked)
+    requests = requests_of(asked)
+    names = tuple(request.name for request in requests)
     interrupts = Interrupts()
 
     def start() -> HeadAddress:
         return ensure_head(asked.host, asked.port, unkeyed=asked.allow_unkeyed)
 
     with Store(time.time) as store:
-        resumed = _runs_without_a_head(store, request)
+        resumed = all(_runs_without_a_head(store, request) for request in requests)
         start()  # first, so that what cannot be served is not left behind as a wish
         if not resumed:
-            store.request(request)
+            store.request(*requests)
         keeper = HeadKeeper(store, start)
         try:
-            ready = follow(store, request.name, keeper, interrupts.pause, quiet=asked.as_json)
+            ready = follow(store, names, keeper, interrupts.pause, quiet=asked.as_json)
             _tell(ready, start(), asked)
             if not asked.detach:
-                _stay(store, request.name, keeper, interrupts.pause)
+                stay(store, names, keeper, interrupts.pause)
         except Interrupted:
-            _end(store, request.name, interrupts.pause)
+            end(store, names, interrupts.pause)
             raise SystemExit(130) from None
         except CorralError:
-            wait_for_the_head(store)
+            give_up(store, names)
             raise
 
 
@@ -115,8 +89,20 @@ def _runs_without_a_head(store: Store, request: DeploymentRequest) -> bool:
     return request.model_copy(update={"cluster": known.request.cluster}) == known.request
 
 
+def requests_of(asked: Asked) -> tuple[DeploymentRequest, ...]:
+    """Check the options and give what is wanted: one request for each replica."""
+    layout, copies = split_replicas(asked.layout)
+    if copies > 1 and asked.replicas > 1:
+        raise BadInput(
+            f"The layout {asked.layout} makes {copies} replicas, and --replicas asks for {asked.replicas}.",
+            "Say it in one of the two.",
+        )
+    request = request_of(asked.model_copy(update={"layout": layout}))
+    return request.replicas(max(copies, asked.replicas))
+
+
 def request_of(asked: Asked) -> DeploymentRequest:
-    """Check the options and give what is wanted."""
+    """Check the options and give what is wanted, once."""
     if asked.engine and asked.engine not in ENGINES:
         raise BadInput(f"There is no engine named {asked.engine!r}.", f"Use one of {', '.join(ENGINES)}.")
     if asked.executor and asked.executor not in EXECUTORS:
@@ -130,7 +116,7 @@ def request_of(asked: Asked) -> DeploymentRequest:
     return DeploymentRequest(
         name=name,
         model=source.path if source.kind == "local" else asked.model,
-        cluster=load_cluster(asked.cluster),
+        cluster=part_of(load_cluster(asked.cluster), asked.nodes),
         engine=asked.engine or None,  # pyright: ignore[reportArgumentType] - checked above
         variant=asked.executor,
         layout=asked.layout or None,
@@ -157,38 +143,9 @@ def load_cluster(path: str | None) -> Cluster:
     return load(Path(path))
 
 
-def _end(store: Store, name: str, pause: Pause) -> None:
-    """End the deployment after Ctrl-C; a second one leaves the rest to the head."""
-    store.want(name, "stopped")
-    stderr.print(f"\nending {escape(name)} on every node ...")
-    try:
-        left = wait_stopped(store, name, pause)
-    except Interrupted:
-        stderr.print(f"{escape(name)} goes on ending; `corral status` shows whether it has.")
-        return
-    if left.failure is not None and left.left:
-        raise EngineFailed(left.failure.cause, left.failure.remedy)
-    wait_for_the_head(store)
-    stderr.print(f"{escape(name)} has ended.")
-
-
-def _stay(store: Store, name: str, keeper: HeadKeeper, pause: Pause) -> None:
-    """Stay while the deployment runs; say why when it ends."""
-    while True:
-        known = store.get(name)
-        if known is None or known.state == "stopped":
-            stderr.print(f"{escape(name)} has ended.")
-            return wait_for_the_head(store)
-        if known.state == "failed" and known.detail.failure is not None:
-            failure = known.detail.failure
-            store.want(name, "stopped")  # whoever wanted it knows now
-            raise CorralError(failure.cause, failure.remedy, code=ExitCode(failure.code))
-        keeper.look()
-        pause(LOOK_SECONDS)
-
-
-def _tell(ready: Deployment, head: HeadAddress, asked: Asked) -> None:
+def _tell(replicas: tuple[Deployment, ...], head: HeadAddress, asked: Asked) -> None:
     """Say where the model answers and how to ask it."""
+    ready = replicas[0]
     detail = ready.detail
     if asked.as_json:
         print_json(
@@ -202,14 +159,16 @@ def _tell(ready: Deployment, head: HeadAddress, asked: Asked) -> None:
                 "context": detail.context,
                 "first_token_seconds": detail.first_token_seconds,
                 "demo": detail.demo,
+                "replicas": [replica.name for replica in replicas],
             }
         )
         sys.stdout.flush()
         return
     console.print(f"\n[bold green]{escape(ready.name)} is ready[/] at [bold]{head.url}/v1[/]")
+    places = "; ".join(", ".join(replica.detail.nodes) for replica in replicas)
     console.print(
         f"  {escape(detail.model)}, {format_bytes(detail.weights_bytes)} of weights, {detail.engine} {detail.layout} "
-        f"on {escape(', '.join(detail.nodes))}, {detail.context} tokens a request"
+        f"on {escape(places)}, {detail.context} tokens a request"
     )
     if head.host not in {"127.0.0.1", "localhost", "::1"}:
         console.print("  [yellow]Other machines can use it, and nobody is asked for a key.[/]")

@@ -8,6 +8,7 @@ from typing import Final
 import aiohttp
 
 from corral.gateway.table import Failed, Table
+from corral.launcher.ledger import Ledger
 from corral.launcher.runner import Runner
 from corral.store.database import StoreFailed
 from corral.store.state import Store
@@ -25,6 +26,7 @@ class Head:
         self._store = store
         self._table = table
         self._session = session
+        self._ledger = Ledger()
         self._runners: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
         self._trouble = ""  # what was last wrong with the database
         self._given_up: set[tuple[str, float]] = set()  # (name, created) of those whose runner had a defect
@@ -70,7 +72,7 @@ class Head:
                 continue
             entry = self._runners.get(deployment.name)
             if entry is None:
-                runner = Runner(self._store, self._table, self._session, deployment.name)
+                runner = Runner(self._store, self._table, self._session, self._ledger, deployment)
                 self._runners[deployment.name] = (runner, asyncio.create_task(runner.run()))
                 entry = self._runners[deployment.name]
             if deployment.desired == "stopped":
@@ -84,15 +86,16 @@ class Head:
 
     def _excuse(self, failed: Deployment) -> None:
         """Let the endpoint say why a deployment does not answer any more, also if an earlier head saw it fail."""
-        if self._table.get(failed.name) is None and failed.detail.failure is not None:
-            self._table.set(failed.name, Failed(failed.detail.failure.cause))
+        if failed.name not in self._table.replicas(failed.serves) and failed.detail.failure is not None:
+            self._table.enter(failed.serves, failed.name, Failed(failed.detail.failure.cause))
 
     def _forget(self, live: set[str]) -> None:
         """Take those that ended for good out of the gateway's table."""
-        for name in self._table.states().keys() - live - self._runners.keys():
+        there = {replica: public for public in self._table.states() for replica in self._table.replicas(public)}
+        for name in there.keys() - live - self._runners.keys():
             known = self._store.get(name)
             if known is None or known.state == "stopped":
-                self._table.remove(name)
+                self._table.leave(there[name], name)
 
     def _give_up(self, name: str, error: BaseException) -> None:
         """A runner failed in a way that nobody foresaw: say so, and do not try the same again at once."""

@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
 from corral.cluster.values import Cluster
-from corral.cluster.values import Node as ClusterNode
 from corral.engines.base import Engine, ExistingEnvironment, Layout, Placement
 from corral.engines.registry import engine_named
 from corral.errors import BadInput, CorralError, DoesNotFit
 from corral.launcher.node import NodeFacts
+from corral.launcher.rooms import Held, holdings, offered_part, rooms
 from corral.models.values import ModelFacts
 from corral.planner.layout import choose, parse_layout
 from corral.planner.search.preference import Preferred, preferred
 from corral.planner.values import Accelerator, Choice, NodeResources
-from corral.store.values import DeploymentRequest
+from corral.store.values import DeploymentRequest, Holding
 
 # Requests of this many tokens are made room for unless the user says otherwise: a long chat; the whole context of a
 # large model would fill the memory for a use that nobody asked for.
@@ -27,8 +28,27 @@ def engine_for(request: DeploymentRequest, model_format: str) -> Engine:
     return engine_named(request.engine or ("llamacpp" if model_format == "gguf" else "vllm"))
 
 
-def place(request: DeploymentRequest, model: ModelFacts, facts: Mapping[str, NodeFacts], identity: str) -> Placement:
-    """Choose seats and check them against the engine; DoesNotFit and BadInput say what would do."""
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a deployment goes, what it takes there, and how fast it should be (0: not known)."""
+
+    placement: Placement
+    holds: tuple[Holding, ...]
+    prefill_rate: float = 0.0  # prompt tokens a second
+    decode_rate: float = 0.0  # tokens a second of one stream
+
+
+def place(
+    request: DeploymentRequest,
+    model: ModelFacts,
+    facts: Mapping[str, NodeFacts],
+    identity: str,
+    held: Mapping[str, Held] | None = None,
+) -> Placed:
+    """Choose seats beside what others hold (by machine) and check them against the engine.
+
+    DoesNotFit and BadInput say what would do.
+    """
     engine = engine_for(request, model.format)
     context = request.context or min(model.context, DEFAULT_CONTEXT)
     if context > model.context:
@@ -39,49 +59,81 @@ def place(request: DeploymentRequest, model: ModelFacts, facts: Mapping[str, Nod
     accelerator = accelerator_of(request.cluster)
     # A node without the others' accelerators (a laptop beside a rig) takes no rank of them.
     useful = [node for node in request.cluster.nodes if accelerator == "cpu" or node.devices]
-    resources = [resources_of(node, facts[node.name], accelerator) for node in useful]
+    trial = _Trial(request, model, engine, accelerator, context, identity, beside=bool(held))
+    refusal: CorralError | None = None
+    for offered in rooms(useful, facts, accelerator, held or {}, engine=engine.name):
+        try:
+            return trial.on(offered)
+        except DoesNotFit as error:
+            refusal = error  # the last way offers the most devices
+    assert refusal is not None  # noqa: S101 - there is one way at least
+    raise _beside_others(refusal) if held else refusal
 
-    def placed(layout: Layout | None, nodes: Sequence[NodeResources]) -> Placement:
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A model that is to be placed on nodes, as they are offered."""
+
+    request: DeploymentRequest
+    model: ModelFacts
+    engine: Engine
+    accelerator: Accelerator
+    context: int
+    identity: str
+    beside: bool  # whether others hold something
+
+    def on(self, offered: Sequence[NodeResources]) -> Placed:
+        """The layout that was named, or the fastest, or the first that fits."""
+        if self.request.layout:
+            return self._placed(parse_layout(self.request.layout), offered)
+        cluster = offered_part(self.request.cluster, offered) if self.beside else self.request.cluster
+        best = _fastest(self.request, cluster, self.model, self.accelerator, self.engine.name, self.context)
+        if best is not None:
+            by_name = {node.name: node for node in offered}
+            # By the catalog's figures it fits; should the machines have less to give now, what fits first does.
+            with suppress(CorralError):
+                placed = self._placed(best.layout, [by_name[name] for name in best.nodes])
+                return replace(placed, prefill_rate=best.prefill, decode_rate=best.decode)
+        return self._placed(None, offered)
+
+    def _placed(self, layout: Layout | None, nodes: Sequence[NodeResources]) -> Placed:
+        request, engine = self.request, self.engine
         chosen = choose(
-            model,
+            self.model,
             nodes,
             engine=engine.name,
             layout=layout,
-            context=context,
+            context=self.context,
             concurrency=request.concurrency,
             dtype=request.dtype,
         )
         placement = Placement(
-            deployment=identity,
-            model=model,
-            served_name=request.name,
+            deployment=self.identity,
+            model=self.model,
+            served_name=request.public,
             layout=chosen.layout,
             seats=chosen.seats,
-            accelerator=accelerator,
-            context=context,
+            accelerator=self.accelerator,
+            context=self.context,
             concurrency=request.concurrency,
             dtype=request.dtype,
             layers=chosen.layers,
-            kv_bytes=_cache_bytes(engine.name, accelerator, chosen) if model.anatomy else None,
+            kv_bytes=_cache_bytes(engine.name, self.accelerator, chosen) if self.model.anatomy else None,
             threads=request.threads,
             variant=request.variant,
         )
         engine.check(placement)
-        return placement
+        return Placed(placement, holdings(request.cluster, placement, chosen.memory, nodes, engine=engine.name))
 
-    if request.layout:
-        return placed(parse_layout(request.layout), resources)
-    best = _fastest(request, model, accelerator, engine.name, context)
-    if best is not None:
-        by_name = {node.name: node for node in resources}
-        # By the catalog's figures it fits; should the machines have less to give now, the first layout that fits does.
-        with suppress(CorralError):
-            return placed(best.layout, [by_name[name] for name in best.nodes])
-    return placed(None, resources)
+
+def _beside_others(refusal: CorralError) -> DoesNotFit:
+    """The same, where others hold memory that it could have."""
+    return DoesNotFit(f"{refusal.cause} Other deployments hold the rest.", refusal.remedy)
 
 
 def _fastest(
     request: DeploymentRequest,
+    cluster: Cluster,
     model: ModelFacts,
     accelerator: Accelerator,
     engine: str,
@@ -90,9 +142,7 @@ def _fastest(
     """What `corral plan` would choose; None on CPUs, and where a model's layers or a device are not known."""
     if model.anatomy is None or accelerator == "cpu":
         return None
-    return preferred(
-        model, model.anatomy, request.cluster, engine=engine, context=context, concurrency=request.concurrency
-    )
+    return preferred(model, model.anatomy, cluster, engine=engine, context=context, concurrency=request.concurrency)
 
 
 def _cache_bytes(engine: str, accelerator: Accelerator, chosen: Choice) -> int | None:
@@ -114,21 +164,6 @@ def accelerator_of(cluster: Cluster) -> Accelerator:
             "Write a cluster file with the nodes of one kind.",
         )
     return kinds.pop()
-
-
-def resources_of(node: ClusterNode, facts: NodeFacts, accelerator: Accelerator) -> NodeResources:
-    """What a node offers to a rank: its devices' memory, or its own where there are none or they share it."""
-    devices = [device for device in node.devices for _ in range(device.count)]
-    if accelerator == "cpu" or not devices:
-        return NodeResources(name=node.name, devices=1, device_memory=facts.memory_available, accelerator="cpu")
-    memory = min(facts.memory_available if device.unified else device.memory for device in devices)
-    return NodeResources(
-        name=node.name,
-        devices=len(devices),
-        device_memory=memory,
-        accelerator=accelerator,
-        unified=any(device.unified for device in devices),
-    )
 
 
 def existing_environments(request: DeploymentRequest, engine: str) -> dict[str, ExistingEnvironment]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from corral.engines.base import Engine, LaunchSpec, Placement, Site
 from corral.errors import BadInput
 from corral.launcher.environments import Report, ensure_all
+from corral.launcher.ledger import Ledger
 from corral.launcher.modelfiles import place_all
 from corral.launcher.modelsource import obtain
 from corral.launcher.node import CACHE, Node, NodeFacts, RankRecord
-from corral.launcher.planning import engine_for, existing_environments, place
+from corral.launcher.planning import Placed, engine_for, existing_environments, place
 from corral.launcher.race import together
 from corral.store.values import DeploymentRequest
 
@@ -22,17 +23,30 @@ class Prepared:
     """A launch that is ready to start."""
 
     engine: Engine
-    placement: Placement
+    placed: Placed
     spec: LaunchSpec
     records: Mapping[str, RankRecord]  # by node
 
+    @property
+    def placement(self) -> Placement:
+        """Where its ranks sit."""
+        return self.placed.placement
 
-async def prepare(request: DeploymentRequest, nodes: Mapping[str, Node], report: Report) -> Prepared:
-    """Go through the stages before the start; CorralError names the one that failed, and nothing runs then."""
+
+async def prepare(
+    request: DeploymentRequest, nodes: Mapping[str, Node], report: Report, ledger: Ledger | None = None
+) -> Prepared:
+    """Go through the stages before the start; CorralError names the one that failed, and nothing runs then.
+
+    Where it is placed is entered into the ledger in the same moment, so that no other launch takes the same memory.
+    """
+    ledger = ledger or Ledger()
     facts = await look(nodes, report)
     model = await obtain(request, cache_here(nodes, facts), report)
     identity = identity_of(request.name, secrets.token_hex(4))
-    placement = place(request, model, facts, identity)
+    placed = place(request, model, facts, identity, ledger.others(request.name, request.public))
+    ledger.take(request.name, request.public, placed.holds)
+    placement = placed.placement
     engine = engine_for(request, model.format)
     report("plan", f"{engine.name}, {placement.layout} on {', '.join(placement.nodes)}", fraction=1.0)
     named = existing_environments(request, engine.name)
@@ -50,7 +64,7 @@ async def prepare(request: DeploymentRequest, nodes: Mapping[str, Node], report:
     spec = engine.launch(placement, sites)
     for number, note in enumerate(spec.notes, start=1):
         report("note", note, fraction=1.0, subject=str(number))
-    return Prepared(engine=engine, placement=placement, spec=spec, records=records)
+    return Prepared(engine=engine, placed=placed, spec=spec, records=records)
 
 
 def cache_here(nodes: Mapping[str, Node], facts: Mapping[str, NodeFacts]) -> str:

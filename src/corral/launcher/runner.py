@@ -8,14 +8,17 @@ from typing import Final, NoReturn
 
 import aiohttp
 
+from corral.cluster.topology import machine_of
 from corral.engines.base import LaunchSpec, Rank
 from corral.engines.registry import engine_named
 from corral.errors import CorralError, NodeFailed
-from corral.gateway.table import Failed, Loading, Ready, Table, Upstream
+from corral.gateway.desk.values import Replica
+from corral.gateway.table import Failed, Loading, Ready, State, Table
 from corral.launcher.gang import LOST_SECONDS, RETRY_SECONDS, stop_all
+from corral.launcher.ledger import Ledger
 from corral.launcher.node import Node, RankRecord
 from corral.launcher.prepare import Prepared, prepare
-from corral.launcher.progress import Reporter
+from corral.launcher.progress import Course, Reporter
 from corral.launcher.race import race, together
 from corral.launcher.reach import reach
 from corral.launcher.running import Running
@@ -23,6 +26,7 @@ from corral.store.database import StoreFailed
 from corral.store.state import Store
 from corral.store.values import Deployment, Failure, Progress, RankPlace
 
+SHOW_SECONDS: Final = 1.0  # between two looks at how far a launch is
 USE_SECONDS: Final = 10.0  # between two notes of how much memory the ranks hold
 GRACE_SECONDS: Final = 10.0  # that ranks have to end by themselves
 
@@ -34,12 +38,20 @@ class ToldToStop(Exception):
 class Runner:
     """One deployment's life. `stop` ends it; cancelling lets its ranks run on, to be adopted by the next Corral."""
 
-    def __init__(self, store: Store, table: Table, session: aiohttp.ClientSession, name: str) -> None:
+    def __init__(
+        self, store: Store, table: Table, session: aiohttp.ClientSession, ledger: Ledger, known: Deployment
+    ) -> None:
         self._store = store
         self._table = table
         self._session = session
-        self._name = name
+        self._ledger = ledger
+        self._name = known.name
+        self._public = known.serves
+        self._machines = {node.name: machine_of(node) for node in known.request.cluster.nodes}
         self._stop = asyncio.Event()
+        self._course = Course(time.monotonic(), None)
+        if known.detail.holds:
+            ledger.take(known.name, known.serves, known.detail.holds, loading=known.state != "ready")
 
     def stop(self) -> None:
         """Tell the deployment to end."""
@@ -74,7 +86,7 @@ class Runner:
         """Adopt what runs, or launch; then serve."""
         known = self._known()
         if known.state == "ready" and known.detail.api is not None:
-            self._table.set(self._name, Loading("taking up", None))
+            self._enter(Loading("taking up", None))
             await self._reachable(known, nodes)
             async with self._recalled(known, nodes) as running:
                 if await running.adopt():
@@ -84,14 +96,21 @@ class Runner:
             for node, reason in (await self._clean(known, nodes)).items():
                 cause = f"An earlier launch of {self._name} could not be ended on {node}: {reason}"
                 raise NodeFailed(node, cause, f"When {node} is back, run the command again.")
-        self._store.move(self._name, "launching", launch_started=time.time(), failure=None, ready_at=None, ranks=())
-        self._table.set(self._name, Loading("nodes", 0.0))
+        self._store.move(
+            self._name, "launching", launch_started=time.time(), failure=None, ready_at=None, ranks=(), holds=()
+        )
+        started = time.monotonic()
+        self._course = Course(started, known.detail.load_seconds)
+        self._enter(Loading("nodes", 0.0, known.detail.load_seconds))
         report = Reporter(self._store, self._name, time.monotonic, self._show)
-        prepared = await prepare(known.request, nodes, report)
+        prepared = await prepare(known.request, nodes, report, self._ledger)
         self._remember(prepared)
         async with self._made(prepared, nodes) as running:
-            first = await running.start(prepared.placement.model.weights_bytes, report)
-            self._store.move(self._name, "ready", ready_at=time.time(), first_token_seconds=first.seconds)
+            first = await race(running.start(prepared.placement.model.weights_bytes, report), self._look_on(running))
+            took = time.monotonic() - started
+            self._store.move(
+                self._name, "ready", ready_at=time.time(), first_token_seconds=first.seconds, load_seconds=took
+            )
             return await self._serve(running)
 
     async def _reachable(self, known: Deployment, nodes: Mapping[str, Node]) -> None:
@@ -108,20 +127,47 @@ class Runner:
                 return
 
     async def _serve(self, running: Running) -> None:
-        upstream = Upstream(
-            running.base_url, self._name, embeddings=running.api.embeddings, keep_alive=running.api.keep_alive
-        )
-        self._table.set(self._name, Ready(upstream))
+        self._ledger.settle(self._name)
+        self._enter(Ready(self._replica(running)))
         await race(running.serve(), self._take_notes(running))
+
+    def _replica(self, running: Running) -> Replica:
+        detail = self._known().detail
+        return Replica(
+            id=self._name,
+            base_url=running.base_url,
+            served_name=self._public,
+            slots=detail.concurrency,
+            embeddings=running.api.embeddings,
+            keep_alive=running.api.keep_alive,
+            prefill_rate=detail.prefill_rate,
+            decode_rate=detail.tokens_per_second or detail.decode_rate,
+        )
+
+    async def _look_on(self, running: Running) -> NoReturn:
+        """Tell how far a launch is, and how much of its memory it has taken, while it goes on."""
+        while True:
+            await asyncio.sleep(SHOW_SECONDS)
+            self._weigh(running)
+            self._show_course()
+
+    def _weigh(self, running: Running) -> None:
+        taken: dict[str, int] = {}
+        for rank, rss in running.rss.items():
+            machine = self._machines[running.nodes[rank]]
+            taken[machine] = taken.get(machine, 0) + rss
+        self._ledger.seen(self._name, taken)
 
     async def _take_notes(self, running: Running) -> NoReturn:
         """Measure the speed once, and write down now and then how much memory the ranks hold."""
         speed = await running.speed()
         self._note(tokens_per_second=speed)
+        self._enter(Ready(self._replica(running)))
         noted: dict[str, int] = {}
         while True:
             if any(abs(rss - noted.get(rank, 0)) > rss // 50 for rank, rss in running.rss.items()):
                 noted = dict(running.rss)
+                self._weigh(running)
                 self._note(rss=noted)
             await asyncio.sleep(USE_SECONDS)
 
@@ -133,7 +179,7 @@ class Runner:
     def _made(self, prepared: Prepared, nodes: Mapping[str, Node]) -> Running:
         return Running(
             prepared.spec,
-            self._name,
+            self._public,
             nodes,
             prepared.records,
             symptoms=prepared.engine.symptoms,
@@ -148,7 +194,7 @@ class Runner:
         ranks = tuple(Rank(name=rank.name, node=rank.node, argv=(), env={}) for rank in detail.ranks)
         return Running(
             LaunchSpec(ranks=ranks, api=detail.api),
-            self._name,
+            self._public,
             nodes,
             records_of(known),
             symptoms=engine_named(detail.engine).symptoms,
@@ -174,6 +220,10 @@ class Runner:
                 for rank in prepared.spec.ranks
             ],
             api=prepared.spec.api,
+            holds=prepared.placed.holds,
+            concurrency=placement.concurrency,
+            prefill_rate=prepared.placed.prefill_rate,
+            decode_rate=prepared.placed.decode_rate,
             context=placement.context,
             weights_bytes=placement.model.weights_bytes,
             demo=placement.model.demo,
@@ -189,10 +239,11 @@ class Runner:
                 self._store.want(self._name, "stopped")  # else it is missed: the endpoint says why until it is ended
             self._store.move(self._name, "stopping", failure=failure)
         if failure is None:
-            self._table.remove(self._name)
+            self._table.leave(self._public, self._name)
         else:
-            self._table.set(self._name, Failed(failure.cause))
+            self._enter(Failed(failure.cause))
         left = await self._clean(known, nodes)
+        self._ledger.release(self._name, keep=[self._machines[node] for node in left])
         if left and failure is None:
             node, reason = next(iter(left.items()))
             failure = Failure(
@@ -200,7 +251,7 @@ class Runner:
                 remedy=f"When {node} is back, run `corral down {self._name}` again.",
                 code=3,
             )
-        self._store.move(self._name, "failed" if failure else "stopped", failure=failure, left=tuple(left))
+        self._store.move(self._name, "failed" if failure else "stopped", failure=failure, left=tuple(left), holds=())
         if failure is not None:
             self._store.tell(self._name, "deployment.cause", failure.cause)
 
@@ -212,7 +263,15 @@ class Runner:
         raise ToldToStop
 
     def _show(self, step: Progress) -> None:
-        self._table.set(self._name, Loading(step.stage, step.fraction))
+        self._course.step(step.stage, step.fraction)
+        self._show_course()
+
+    def _show_course(self) -> None:
+        now, course = time.monotonic(), self._course
+        self._enter(Loading(course.stage, course.share(now), course.seconds(now)))
+
+    def _enter(self, state: State) -> None:
+        self._table.enter(self._public, self._name, state)
 
     def _known(self) -> Deployment:
         known = self._store.get(self._name)

@@ -60,6 +60,7 @@ class Running:
         self.api = spec.api
         self.base_url = ""
         self.rss: dict[str, int] = {}  # resident bytes by rank, as last seen
+        self.nodes = {rank.name: rank.node for rank in spec.ranks}  # by rank
         self._spec = spec
         self._model = model
         self._nodes = nodes

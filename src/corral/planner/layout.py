@@ -21,6 +21,7 @@ from corral.planner.values import Choice, Demand, NodeResources
 from corral.units import format_bytes
 
 _LAYOUT: Final = re.compile(r"tp(?P<tp>\d{1,4})(?:xpp(?P<pp>\d{1,4}))?|pp(?P<only>\d{1,4})")
+_REPLICAS: Final = re.compile(r"(?:(?P<split>.+)x)?dp(?P<dp>\d{1,4})")
 _MAX_RANKS: Final = 1024
 
 
@@ -33,6 +34,16 @@ def parse_layout(text: str) -> Layout:
             f"{text[:40]!r} is no layout.", "Write tensor and pipeline degrees: tp2, pp2 or tp4xpp2, for example."
         )
     return Layout(tp=tp, pp=pp)
+
+
+def split_replicas(text: str) -> tuple[str, int]:
+    """Take data parallelism out of a layout: "tp2xdp4" is ("tp2", 4), "dp2" is ("", 2); without it the count is 1."""
+    matched = _REPLICAS.fullmatch(text.strip().lower())
+    if matched is None:
+        return text, 1
+    if not 1 <= int(matched["dp"]) <= _MAX_RANKS:
+        raise BadInput(f"{text[:40]!r} is no layout.", "Write how many replicas: tp2xdp4, for example.")
+    return matched["split"] or "", int(matched["dp"])
 
 
 def choose(

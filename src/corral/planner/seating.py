@@ -66,7 +66,7 @@ def shortage(
 
 
 def _seat(node: NodeResources, device: int) -> Seat:
-    return Seat(node=node.name, devices=() if node.accelerator == "cpu" else (device,))
+    return Seat(node=node.name, devices=() if node.accelerator == "cpu" else (node.index(device),))
 
 
 def _sum(ranks: Sequence[RankMemory]) -> RankMemory:

@@ -21,11 +21,16 @@ class NodeResources(Value):
     device_memory: int
     accelerator: Accelerator = "cpu"
     unified: bool = False  # the devices' memory is the node's own
+    indices: tuple[int, ...] = ()  # of the devices, where not all of the node's are offered; (): counted from 0
 
     @property
     def shares_memory(self) -> bool:
         """Whether all ranks on this node live in the same memory."""
         return self.accelerator == "cpu"
+
+    def index(self, device: int) -> int:
+        """The node's own index of the device that is offered as this one, counted from 0."""
+        return self.indices[device] if self.indices else device
 
 
 class RankMemory(Value):

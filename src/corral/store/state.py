@@ -52,30 +52,33 @@ class Store:
         """
         return self.folder / "logs" / quote(deployment, safe="").replace(".", "%2E")
 
-    def request(self, wanted: DeploymentRequest) -> None:
-        """Ask for a deployment to run. DoesNotFit when one of that name already does.
+    def request(self, *wanted: DeploymentRequest) -> None:
+        """Ask for deployments to run, all or none. DoesNotFit when one of such a name already does.
 
         What an earlier one left on nodes of the cluster stays written down, to be ended before anything starts there.
         """
-        now = self._clock()
         with self._database.transaction():
-            known = self.get(wanted.name)
-            if known is not None and known.state in LIVE:
-                raise DoesNotFit(
-                    f"A deployment named {wanted.name} is already {known.state}.",
-                    f"See `corral status`, end it with `corral down {wanted.name}`, or choose another --name.",
-                )
-            if known is not None and (stranded := _stranded(known, wanted)):
-                raise DoesNotFit(
-                    f"What an earlier {wanted.name} left on {stranded} could not be ended yet.",
-                    f"When {stranded} is back, run `corral down {wanted.name}`; or choose another --name.",
-                )
-            self._database.execute("DELETE FROM progress WHERE deployment = ?", (wanted.name,))
-            self._database.execute(
-                "INSERT OR REPLACE INTO deployments (name, request, desired, state, detail, created, changed) "
-                "VALUES (?, ?, 'running', 'queued', ?, ?, ?)",
-                (wanted.name, wanted.model_dump_json(), _begin(known, wanted).model_dump_json(), now, now),
+            for one in wanted:
+                self._request(one)
+
+    def _request(self, wanted: DeploymentRequest) -> None:
+        now, known = self._clock(), self.get(wanted.name)
+        if known is not None and known.state in LIVE:
+            raise DoesNotFit(
+                f"A deployment named {wanted.name} is already {known.state}.",
+                f"See `corral status`, end it with `corral down {wanted.name}`, or choose another --name.",
             )
+        if known is not None and (stranded := _stranded(known, wanted)):
+            raise DoesNotFit(
+                f"What an earlier {wanted.name} left on {stranded} could not be ended yet.",
+                f"When {stranded} is back, run `corral down {wanted.name}`; or choose another --name.",
+            )
+        self._database.execute("DELETE FROM progress WHERE deployment = ?", (wanted.name,))
+        self._database.execute(
+            "INSERT OR REPLACE INTO deployments (name, request, desired, state, detail, created, changed) "
+            "VALUES (?, ?, 'running', 'queued', ?, ?, ?)",
+            (wanted.name, wanted.model_dump_json(), _begin(known, wanted).model_dump_json(), now, now),
+        )
 
     def get(self, name: str) -> Deployment | None:
         """One deployment by its name."""
@@ -179,9 +182,15 @@ def _begin(known: Deployment | None, wanted: DeploymentRequest) -> Detail:
     """What a new deployment knows at first: the ranks of an earlier one that could not be ended on its nodes."""
     if known is None:
         return Detail()
+    took = known.detail.load_seconds if _same(known.request, wanted) else None
     names = {node.name for node in wanted.cluster.nodes} & set(known.detail.left)
     ranks = tuple(rank for rank in known.detail.ranks if rank.node in names)
-    return Detail(identity=known.detail.identity if ranks else "", ranks=ranks)
+    return Detail(identity=known.detail.identity if ranks else "", ranks=ranks, load_seconds=took)
+
+
+def _same(one: DeploymentRequest, other: DeploymentRequest) -> bool:
+    """Whether two requests ask for the same, whatever a cluster file says of its machines by now."""
+    return one.model_copy(update={"cluster": other.cluster}) == other
 
 
 def _deployment(row: sqlite3.Row) -> Deployment:

@@ -24,9 +24,10 @@ LIVE: Final[frozenset[State]] = frozenset({"queued", "launching", "ready", "stop
 
 
 class DeploymentRequest(Value):
-    """One model that somebody wants served, as `corral up` was asked."""
+    """One model that somebody wants served, as `corral up` was asked: one replica of it."""
 
-    name: str
+    name: str  # unique
+    serves: str = ""  # the model's name in the API; empty: `name`
     model: str = ""  # a path (absolute), a Hub id, or empty: Corral's choice
     cluster: Cluster
     engine: Literal["llamacpp", "vllm"] | None = None
@@ -36,6 +37,26 @@ class DeploymentRequest(Value):
     concurrency: int = 4
     dtype: str | None = None
     threads: int | None = None
+
+    @property
+    def public(self) -> str:
+        """The model's name in the API, which its replicas share."""
+        return self.serves or self.name
+
+    def replicas(self, count: int) -> tuple["DeploymentRequest", ...]:
+        """So many of the same: the first as it is, then "name~2" and on."""
+        more = (
+            self.model_copy(update={"name": f"{self.name}~{at}", "serves": self.public}) for at in range(2, count + 1)
+        )
+        return (self, *more)
+
+
+class Holding(Value):
+    """Memory that a deployment was planned to take of a machine."""
+
+    machine: str  # as `cluster.topology.machine_of` names it
+    device: int  # the machine's index of the accelerator; -1: main memory
+    bytes: int
 
 
 class RankPlace(Value):
@@ -67,6 +88,11 @@ class Detail(Value):
     nodes: tuple[str, ...] = ()
     ranks: tuple[RankPlace, ...] = ()
     api: Api | None = None
+    holds: tuple[Holding, ...] = ()  # from the moment in which it is placed until its end
+    concurrency: int = 0  # requests that it computes at once; 0: not known
+    prefill_rate: float = 0.0  # predicted, tokens a second; 0: not known
+    decode_rate: float = 0.0  # predicted, of one stream
+    load_seconds: float | None = None  # that the launch took, all stages
     context: int = 0
     weights_bytes: int = 0
     demo: bool = False
@@ -91,8 +117,13 @@ class Deployment(Value):
 
     @property
     def name(self) -> str:
-        """The deployment's name: unique, and the model's name in the API."""
+        """The deployment's name: unique."""
         return self.request.name
+
+    @property
+    def serves(self) -> str:
+        """The model's name in the API, which its replicas share."""
+        return self.request.public
 
 
 class Progress(Value):

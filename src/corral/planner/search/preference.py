@@ -23,10 +23,12 @@ _OUTPUT: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Preferred:
-    """A layout, and the nodes to put it on, in order."""
+    """A layout, the nodes to put it on, in order, and how fast it should be."""
 
     layout: Layout
     nodes: tuple[str, ...]
+    prefill: float  # prompt tokens a second
+    decode: float  # tokens a second of one stream
 
 
 def preferred(
@@ -66,5 +68,6 @@ def preferred(
         shape, degrees = one.trial.shape, one.trial.degrees
         if not launchable(engine, shape, degrees):
             nodes = tuple(machine.name for machine in shape.machines)
-            return Preferred(Layout(tp=degrees.tp, pp=degrees.pp), nodes)
+            layout = Layout(tp=degrees.tp, pp=degrees.pp)
+            return Preferred(layout, nodes, prefill=one.speed.prefill.value, decode=one.speed.decode.value)
     return None
