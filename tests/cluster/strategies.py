@@ -3,6 +3,7 @@
 from hypothesis import strategies as st
 
 from corral.catalog.links import known_links, link
+from corral.cluster.served import Residency, ServedModel
 from corral.cluster.values import (
     Circuit,
     Cluster,
@@ -71,6 +72,33 @@ NODES = st.builds(
 
 
 @st.composite
+def served(draw, nodes):
+    """Models with names and aliases of their own, each of which may fall back on earlier ones."""
+    names = draw(st.lists(NAMES, max_size=6, unique=True))
+    cut = draw(st.integers(0, len(names)))
+    models = []
+    for at, name in enumerate(names[:cut]):
+        pinned = draw(st.booleans())
+        models.append(
+            ServedModel(
+                name=name,
+                model=draw(TEXTS),
+                engine=draw(st.sampled_from([None, "llamacpp", "vllm"])),
+                executor=draw(st.sampled_from([None, "ray", "embedded"])),
+                layout=draw(st.sampled_from([None, "tp2", "pp3", "tp4xpp2", "dp2", "tp2xdp2"])),
+                context=draw(optional(st.integers(1, 10**6))),
+                concurrency=draw(st.integers(1, 100)),
+                nodes=tuple(draw(st.lists(st.sampled_from(nodes), unique=True))),
+                aliases=tuple(names[cut:]) if at == 0 else (),
+                fallback=tuple(draw(st.lists(st.sampled_from(names[:at]), unique=True))) if at else (),
+                ttl=None if pinned else draw(optional(positive(1e6))),
+                pinned=pinned,
+            )
+        )
+    return tuple(models)
+
+
+@st.composite
 def clusters(draw):
     unique = (lambda node: node.name, lambda node: node.address, lambda node: node.fabric)
     nodes = draw(st.lists(NODES, min_size=1, max_size=4, unique_by=unique))
@@ -94,4 +122,6 @@ def clusters(draw):
         storage=draw(several(storage, lambda item: item.name)),
         circuits=draw(several(circuits, lambda item: item.name)),
         price_per_kwh=draw(optional(st.builds(Price, amount=MONEY, currency=CURRENCIES))),
+        models=draw(served([node.name for node in nodes])),
+        residency=draw(st.builds(Residency, min_loaded=st.integers(0, 9), min_stay=positive(1e6))),
     )

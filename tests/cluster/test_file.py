@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from cluster.strategies import clusters
 from corral.cluster.file import dump, load, parse
+from corral.cluster.served import Residency, ServedModel
 from corral.cluster.values import (
     Circuit,
     Cluster,
@@ -194,5 +195,6 @@ def test_there_are_examples_and_the_page_names_every_key():
     assert len(list(Path(__file__).parents[2].glob("examples/*.yaml"))) >= 3
     page = (Path(__file__).parents[2] / "docs/cluster-file.md").read_text(encoding="utf-8")
     parts = (Cluster, Node, Ssh, Cpu, Device, Nic, Disk, EngineSetting, Link, Storage, Circuit, Price)
+    parts += (ServedModel, Residency)
     keys = {field.alias or name for part in parts for name, field in part.model_fields.items()}
     assert {key for key in keys if f"`{key}`" not in page} == set()

@@ -66,7 +66,7 @@ def dump(cluster: Cluster) -> str:
     """Write a cluster as a file for people; `parse` gives exactly the same Cluster back."""
     data = as_plain(cluster)
     file = CommentedMap()
-    for key in ("schema", "name", "nodes", "links", "storage", "circuits", "price_per_kwh"):
+    for key in ("schema", "name", "nodes", "links", "storage", "circuits", "price_per_kwh", "models", "residency"):
         if key in data:
             file[key] = styled(data[key])
             if key not in {"schema", "name"}:

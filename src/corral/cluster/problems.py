@@ -1,7 +1,7 @@
 """What can be wrong between the parts of a cluster, each of which is right in itself; knows no file."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ class Problem:
 
 def find_problem(cluster: "Cluster") -> Problem | None:
     """The first contradiction in the cluster, in the order of the file; None when there is none."""
-    for rule in (_duplicates, _addresses, _fabrics, _links, _references):
+    for rule in (_duplicates, _addresses, _fabrics, _links, _references, _models, _fallbacks):
         for problem in rule(cluster):
             return problem
     return None
@@ -113,10 +113,52 @@ def _beyond_its_kind(kind: str, bandwidth: int | None) -> tuple[str, str] | None
 def _references(cluster: "Cluster") -> Iterator[Problem]:
     known = [node.name for node in cluster.nodes]
     lists = [("links", "between", [link.between for link in cluster.links])]
-    lists += [(part, "nodes", [item.nodes for item in getattr(cluster, part)]) for part in ("storage", "circuits")]
+    with_nodes = ("storage", "circuits", "models")
+    lists += [(part, "nodes", [item.nodes for item in getattr(cluster, part)]) for part in with_nodes]
     for section, key, parts in lists:
         for index, names in enumerate(parts):
             for position, name in enumerate(names):
                 if name not in known:
                     what = f'there is no node "{name}"{did_you_mean(name, known)}'
                     yield Problem(what, (section, index, key, position))
+
+
+def _models(cluster: "Cluster") -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for index, model in enumerate(cluster.models):
+        named: list[tuple[str, Place]] = [(model.name, ("name",))]
+        named += [(alias, ("aliases", position)) for position, alias in enumerate(model.aliases)]
+        for name, key in named:
+            if name in seen:
+                what = f'"{name}" already names "{seen[name]}": names and aliases of models differ'
+                yield Problem(what, ("models", index, *key))
+            seen[name] = model.name
+        if model.pinned and model.ttl is not None:
+            yield Problem('a pinned model stays: it has no "ttl"', ("models", index, "ttl"))
+        if model.replicas > 1 and model.layout is not None and "dp" in model.layout:
+            what = f'"{model.layout}" says how many replicas there are: leave "replicas" out'
+            yield Problem(what, ("models", index, "replicas"))
+
+
+def _fallbacks(cluster: "Cluster") -> Iterator[Problem]:
+    names = {name: model.name for model in cluster.models for name in (model.name, *model.aliases)}
+    leads = {model.name: {names.get(name, "") for name in model.fallback} for model in cluster.models}
+    for index, model in enumerate(cluster.models):
+        for position, name in enumerate(model.fallback):
+            place: Place = ("models", index, "fallback", position)
+            if name not in names:
+                yield Problem(f'there is no model "{name}"{did_you_mean(name, list(names))}', place)
+            elif model.name in _reached(leads, names[name]):
+                way = f'"{name}"' if names[name] == model.name else f'"{name}", whose fallback leads back here'
+                yield Problem(f'"{model.name}" cannot fall back on {way}', place)
+
+
+def _reached(leads: Mapping[str, set[str]], start: str) -> set[str]:
+    """All models that a fallback leads to, one after another, with the one that it starts at."""
+    reached, ahead = set[str](), [start]
+    while ahead:
+        name = ahead.pop()
+        if name not in reached:
+            reached.add(name)
+            ahead += leads.get(name, ())
+    return reached

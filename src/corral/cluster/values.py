@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from corral.cluster.problems import find_problem
 from corral.cluster.quantities import Amps, Bytes, Name, Operations, Rate, Seconds, Text, Volts, Watts
+from corral.cluster.served import Residency, ServedModel
 from corral.values import Value
 
 SCHEMA = "corral.cluster/1"
@@ -159,7 +160,7 @@ class Price(Value):
 
 
 class Cluster(Value):
-    """The machines that Corral may use, and what joins, feeds and stores for them."""
+    """The machines that Corral may use, what joins, feeds and stores for them, and which models they serve."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
@@ -170,6 +171,8 @@ class Cluster(Value):
     storage: tuple[Storage, ...] = ()
     circuits: tuple[Circuit, ...] = ()
     price_per_kwh: Price | None = None
+    models: tuple[ServedModel, ...] = ()
+    residency: Residency = Residency()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -178,6 +181,10 @@ class Cluster(Value):
             # The place travels in the context, so that a file's reader can name the line.
             raise PydanticCustomError("cluster", "{what}", {"what": problem.what, "place": problem.place})
         return self
+
+    def machines(self) -> "Cluster":
+        """The same machines without the models that they serve."""
+        return self.model_copy(update={"models": (), "residency": Residency()})
 
     def node(self, name: str) -> Node:
         """The node of this name; KeyError when there is none."""
