@@ -62,6 +62,33 @@ class ApiError(Exception):
         return b"data: " + self.body() + b"\n\n"
 
 
+def not_http() -> ApiError:
+    """What a client sent is no HTTP/1.1, or could be read in two ways."""
+    return ApiError(400, "What was received is not a well-formed HTTP/1.1 request.", code="invalid_http")
+
+
+def repeated_header(name: str) -> ApiError:
+    """A header that may stand once came twice."""
+    return ApiError(400, f"The header {_quote(name)} was sent more than once.", code="repeated_header")
+
+
+def compressed(how: str) -> ApiError:
+    """The body is compressed."""
+    message = f"A body compressed with {_quote(how)} is not read here; send it as it is."
+    return ApiError(415, message, code="unsupported_encoding")
+
+
+def head_too_large(limit: int) -> ApiError:
+    """The request line and the headers are larger than `limit` bytes, or too many."""
+    message = f"The request's headers are too many, or larger than the limit of {format_bytes(limit)}."
+    return ApiError(431, message, code="headers_too_large")
+
+
+def too_slow() -> ApiError:
+    """The request did not arrive in time."""
+    return ApiError(408, "The request did not arrive in time.", code="request_timeout")
+
+
 def broken_body(why: str) -> ApiError:
     """The body is no JSON object."""
     return ApiError(400, f"The request's body is not a JSON object: {why}.", code="invalid_json")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 
@@ -18,6 +18,7 @@ from corral.gateway.own import Own
 from corral.gateway.relay.relay import Relay
 from corral.gateway.table import Table
 from corral.gateway.tracing import Tracing, tracing_from_environment
+from corral.gateway.wire.connection import Connection
 from corral.gateway.wire.sockets import listen
 from corral.units import MIB
 
@@ -114,7 +115,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -139,8 +140,11 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
     async def main_loop(self) -> None:
-        """Keep the Date header right until told to leave; uvicorn's own loop wakes ten times a second for that."""
+        """Once a second, unlike uvicorn's ten times: the Date header, and requests that take too long to arrive."""
         while not await self.on_tick(0):
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                cast("Connection", connection).expire(now)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), 1)
 
