@@ -89,19 +89,49 @@ async def test_retrieving_an_unknown_model(client):
         await client.models.retrieve("other")
 
 
-async def test_a_model_that_is_loading(http, gateway):
+async def test_a_model_that_loads_for_longer_than_a_silent_client_can_wait(http, gateway, monkeypatch):
+    monkeypatch.setattr("corral.gateway.forwarding.WHOLE_PATIENCE", 0.2)
     gateway.table.set("m", Loading("reading weights", 0.25))
     async with http.post(CHAT, data=b'{"model": "m"}') as response:
         assert response.status == 503
         assert int(response.headers["retry-after"]) > 0
         error = await error_of(response)
     assert error["code"] == "model_loading"
-    assert error["message"] == "The model 'm' is still loading: reading weights (25%)."
+    assert error["message"].startswith("The model 'm' is still loading: reading weights (25%).")
 
 
-async def test_a_client_of_openai_waits_for_a_model_that_is_loading(gateway, engine, monkeypatch):
+async def test_a_client_of_a_stream_is_told_how_far_its_model_is(http, gateway, engine):
+    gateway._forwarding.heartbeat = 0.02
+    gateway.table.set("m", Loading("weights", 0.25, 8.0))
+    engine.script = streams_two
+    async with http.post(CHAT, data=b'{"model": "m", "stream": true}') as response:
+        assert response.status == 200
+        assert response.content_type == "text/event-stream"
+        assert await response.content.readuntil(b"\n\n") == b": m loads: weights, 25%, about 8 s\n\n"
+        gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+        rest = await response.read()
+    assert rest.replace(b": m loads: weights, 25%, about 8 s\n\n", b"") == b"data: 1\n\ndata: 2\n\n"
+
+
+async def test_a_model_that_fails_while_a_client_waits_ends_its_stream_with_an_error(gateway, client):
+    gateway._forwarding.heartbeat = 0.02
     gateway.table.set("m", Loading("weights"))
-    monkeypatch.setattr("corral.gateway.errors.LOADING_RETRY_SECONDS", 1)
+    stream = await client.chat.completions.create(model="m", messages=[], stream=True)
+    gateway.table.set("m", Failed("rank-1 ran out of memory."))
+    with pytest.raises(openai.APIError, match=r"rank-1 ran out of memory\."):
+        async for _ in stream:
+            pass
+
+
+async def streams_two(call):
+    await call.stream()
+    await call.chunk(b"data: 1\n\n")
+    await call.chunk(b"data: 2\n\n")
+    await call.end()
+
+
+async def test_a_client_of_openai_waits_for_a_model_that_is_loading(gateway, engine):
+    gateway.table.set("m", Loading("weights"))
     asyncio.get_running_loop().call_later(0.3, gateway.table.set, "m", Ready(Upstream(engine.url, "m")))
     async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="x") as client:
         await client.chat.completions.create(model="m", messages=[])
@@ -339,10 +369,10 @@ async def test_a_forgotten_v1_is_pointed_out(http):
 
 
 async def test_a_bug_of_the_gateways_own_is_a_500_and_logged_under_its_id(http, gateway, monkeypatch, caplog):
-    def broken(_self, _name):
+    def broken(_ask):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(type(gateway.table), "get", broken)
+    monkeypatch.setattr(gateway.admission, "arrive", broken)
     async with http.post(CHAT, data=b"{}", headers={"X-Request-Id": "r-1"}) as response:
         assert response.status == 500
         assert (await error_of(response))["code"] == "internal_error"

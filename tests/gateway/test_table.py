@@ -2,10 +2,12 @@
 
 import json
 
+import msgspec
 import pytest
 
 from corral.gateway.table import Failed, Loading, Offer, Ready, Table, Unloaded, replica_at
 from corral.gateway.wire.body import renamed
+from gateway.conftest import sample
 
 
 class Clock:
@@ -150,12 +152,13 @@ async def test_aliases_and_fallbacks_reach_the_model_by_its_own_name(http, gatew
     assert [json.loads(call.body)["model"] for call in engine.calls] == ["m", "m"]
 
 
-async def test_an_unloaded_model_is_listed_and_asking_for_it_is_a_demand(http, gateway):
+async def test_an_unloaded_model_is_listed_and_asking_for_it_is_a_demand(http, gateway, monkeypatch):
     gateway.table.offer([Offer("asleep", aliases=("nap",))])
     async with http.get("/v1/models") as response:
         assert [model["id"] for model in (await response.json())["data"]] == ["m", "asleep"]
     async with http.get("/v1/models/nap") as response:
         assert (await response.json())["id"] == "asleep"
+    monkeypatch.setattr("corral.gateway.forwarding.WHOLE_PATIENCE", 0.2)
     async with http.post("/v1/chat/completions", data=b'{"model": "nap"}') as response:
         assert response.status == 503
         assert int(response.headers["retry-after"]) > 0
@@ -170,10 +173,12 @@ async def test_a_failure_that_passes_tells_when_to_ask_again(http, gateway):
         assert "x-should-retry" not in response.headers
 
 
-async def test_replicas_take_turns(http, gateway, engine):
-    gateway.table.enter("m", "m~2", Ready(replica_at("http://127.0.0.1:9", "m")))
-    statuses = []
-    for _ in range(4):
+async def test_a_replica_that_cannot_be_reached_loses_no_request(http, gateway, engine):
+    gone = msgspec.structs.replace(replica_at("http://127.0.0.1:9", "m"), id="m~2")
+    gateway.table.enter("m", "m~2", Ready(gone))
+    for _ in range(6):
         async with http.post("/v1/chat/completions", data=b'{"model": "m"}') as response:
-            statuses.append(response.status)
-    assert sorted(statuses) == [200, 200, 502, 502]
+            assert response.status == 200
+    assert sample(gateway, "retries_total", model="m") >= 1
+    assert sample(gateway, "upstream_errors_total", replica="m~2", code="unreachable") >= 1
+    assert sample(gateway, "in_flight", model="m") == 0

@@ -1,21 +1,27 @@
 """The way from a request to a replica, for whoever answers requests: asks the desk, waits, settles; knows no HTTP.
 
-`Admission` is what a front sees. `TableAdmission` lets everything in at once, to the table's replicas by turns.
+`Admission` is what a front sees. `LocalAdmission` has the desk in its own process and gives it the time; a worker
+process has a `RemoteAdmission` (gateway.workers), which asks the head's.
 """
 
 import asyncio
-import itertools
-from collections import Counter
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final, Protocol
 
-from corral.gateway import errors, routes
-from corral.gateway.desk.values import Ask, Grant, Outcome
+from corral.gateway.desk.desk import Desk
+from corral.gateway.desk.tickets import Ticket
+from corral.gateway.desk.values import Ask, Grant, Outcome, Replica
+from corral.gateway.errors import ApiError
+from corral.gateway.keyring import Keyring
 from corral.gateway.metrics import Metrics, Standing
 from corral.gateway.record import Record
-from corral.gateway.table import Failed, Loading, Ready, Table
+from corral.gateway.serving import served
+from corral.gateway.table import Table
 
 LEFT: Final = Outcome(end="left")
+Prober = Callable[[Replica], Awaitable[bool]]
 
 
 class Waiting:
@@ -25,7 +31,7 @@ class Waiting:
 
     def __init__(self, granted: "asyncio.Future[Grant]", progress: Callable[[], str]) -> None:
         self.granted = granted
-        self.progress = progress  # for people: "third in the queue", "loading: weights, 40 %"
+        self.progress = progress  # for people: "in the queue", "loading: weights, 40 %"
 
 
 class Admission(Protocol):
@@ -40,7 +46,7 @@ class Admission(Protocol):
         ...
 
     def again(self, grant: Grant, outcome: Outcome) -> Grant | Waiting | None:
-        """Settle a grant whose request did not run, and ask for another replica; None: there is none."""
+        """A granted request did not run: another replica, or None, and then the grant is settled."""
         ...
 
     def settle(self, grant: Grant, outcome: Outcome) -> None:
@@ -52,76 +58,160 @@ class Admission(Protocol):
         ...
 
 
-class TableAdmission:
-    """Lets everything in at once."""
+class LocalAdmission:
+    """The desk in this process, kept up to date with the table.
 
-    def __init__(self, table: Table, metrics: Metrics) -> None:
+    `probe` tries a replica with a real generation; `on_record` is told of each exchange with its Unix time, for usage.
+    """
+
+    def __init__(self, desk: Desk, table: Table, keys: Keyring, metrics: Metrics, probe: Prober | None = None) -> None:
+        self.on_record: Callable[[Record, float], None] | None = None
+        self.probe = probe
+        self._desk = desk
         self._table = table
+        self._keys = keys
+        self._keys_version = -1
         self._metrics = metrics
-        self._numbers = itertools.count(1)
-        self._turn = itertools.count()
-        self._asks: dict[int, tuple[Ask, set[str]]] = {}  # with the replicas that were tried, by the grant's number
-        self._in_flight: Counter[tuple[str, str]] = Counter()
+        self._waiting: dict[int, tuple[Ticket, Waiting]] = {}  # by the ticket's number
+        self._tickets: dict[Waiting, Ticket] = {}
+        self._probing: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+        for name in table.states():
+            self._changed(name)
+        table.subscribe(self._changed)
 
-    def arrive(self, ask: Ask) -> Grant:
-        """A request is here; ApiError when it cannot be answered."""
-        asked = ask.model if ask.model is not None else self._table.only()
-        known = tuple(self._table.states())
-        if asked is None:
-            raise errors.missing_model(known)
-        name = self._table.resolve(asked)
-        if name is None:
-            raise errors.unknown_model(asked, known)
-        state = self._table.get(name)
-        ready = self._table.ready()
-        if isinstance(state, Failed) and (others := [other for other in self._table.fallback(name) if other in ready]):
-            name, state = others[0], ready[others[0]]
-        if isinstance(state, Failed):
-            raise errors.failed(name, state.cause, state.seconds)
-        if not isinstance(state, Ready):
-            self._table.demand(name)
-            state = self._table.get(name)  # it may be on its way by now
-            raise errors.loading(name, state if isinstance(state, Loading) else Loading("asked for", 0.0))
-        grant = self._next(name, ask, set())
-        assert grant is not None  # noqa: S101 - it is ready, so some replica is
-        if grant.replica.embeddings and ask.route in routes.GENERATING:
-            self.settle(grant, LEFT)
-            raise errors.only_embeds(name)
-        return grant
+    def arrive(self, ask: Ask) -> Grant | Waiting:
+        """A request is here; ApiError when it may not, or cannot, be answered."""
+        if self._keys.version != self._keys_version:
+            self._keys_version = self._keys.version
+            self._desk.set_keys(self._keys.limits())
+        answer = self._desk.arrive(ask, time.monotonic(), time.time())
+        return self._granted(answer) if isinstance(answer, Grant) else self._wait(answer)
 
     def leave(self, waiting: Waiting) -> None:
-        """Nobody waits here."""
+        """The client of a waiting request went, perhaps in the moment in which it was granted."""
+        ticket = self._tickets.get(waiting)
+        if ticket is not None:
+            self._waits_no_more(ticket)
+            self._desk.leave(ticket, time.monotonic())
+            self.turn()
+        elif waiting.granted.done() and not waiting.granted.cancelled() and waiting.granted.exception() is None:
+            self.settle(waiting.granted.result(), LEFT)
 
-    def again(self, grant: Grant, outcome: Outcome) -> Grant | None:
-        """Settle a grant whose request did not run, and ask for another replica; None: there is none."""
-        ask, tried = self._asks[grant.number]
-        self.settle(grant, outcome)
-        other = self._next(grant.model, ask, tried)
-        if other is not None:
-            self._metrics.retried(grant.model, grant.replica.id, outcome.end)
-        return other
-
-    def settle(self, grant: Grant, outcome: Outcome) -> None:  # noqa: ARG002 - nothing is learnt here
-        """A granted request is over."""
-        del self._asks[grant.number]
-        self._in_flight[grant.model, grant.replica.id] -= 1
+    def again(self, grant: Grant, outcome: Outcome) -> Grant | Waiting | None:
+        """A granted request did not run: another replica, or None, and then the grant is settled."""
         self._table.ended(grant.model)
+        answer = self._desk.again(grant.number, outcome, time.monotonic())
+        self.turn()
+        if answer is None:
+            return None
+        self._metrics.retried(grant.model, grant.replica.id, outcome.end)
+        return self._granted(answer) if isinstance(answer, Grant) else self._wait(answer)
+
+    def settle(self, grant: Grant, outcome: Outcome) -> None:
+        """A granted request is over."""
+        self._table.ended(grant.model)
+        self._desk.settle(grant.number, outcome, time.monotonic())
+        self.turn()
 
     def ended(self, record: Record) -> None:
         """An exchange is over, whether it was granted or not."""
         self._metrics.ended(record)
+        if self.on_record is not None:
+            self.on_record(record, time.time())
+
+    def turn(self) -> None:
+        """Let those go on whose turn it is, and try replicas that are left alone; after all that changes anything."""
+        now = time.monotonic()
+        for ticket, result in self._desk.due(now):
+            waiting = self._waits_no_more(ticket)
+            if isinstance(result, ApiError):
+                waiting.granted.set_exception(result)
+            else:
+                waiting.granted.set_result(self._granted(result))
+        if self.probe is not None:
+            for replica in self._desk.probes(now):
+                task = asyncio.get_running_loop().create_task(self._try(replica, self.probe))
+                self._probing.add(task)
+                task.add_done_callback(self._probing.discard)
+        self._arm(now)
 
     def standing(self) -> Standing:
-        """How many requests are where, for the metrics page."""
-        return Standing(in_flight=dict(self._in_flight))
+        """How the desk stands, for the metrics page."""
+        counts = self._desk.snapshot(time.monotonic())
+        return Standing(
+            in_flight={(one.model, name): one.running for name, one in counts.replicas.items()},
+            queued={name: one.waiting for name, one in counts.models.items()},
+            breakers={(one.model, name): one.breaker for name, one in counts.replicas.items()},
+        )
 
-    def _next(self, name: str, ask: Ask, tried: set[str]) -> Grant | None:
-        serving = [replica for replica in self._table.serving(name) if replica.id not in tried]
-        if not serving:
-            return None
-        replica = serving[next(self._turn) % len(serving)]
-        grant = Grant(number=next(self._numbers), model=name, replica=replica)
-        self._asks[grant.number] = (ask, tried | {replica.id})
-        self._in_flight[name, replica.id] += 1
-        self._table.began(name)
+    def close(self) -> None:
+        """Stop timers and probes; those who wait are told by whoever answers them."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._probing:
+            task.cancel()
+
+    def _granted(self, grant: Grant) -> Grant:
+        self._table.began(grant.model)
         return grant
+
+    def _wait(self, ticket: Ticket) -> Waiting:
+        waiting = Waiting(asyncio.get_running_loop().create_future(), lambda: progress_of(ticket))
+        self._waiting[ticket.number] = (ticket, waiting)
+        self._tickets[waiting] = ticket
+        self._table.waits(ticket.model.name)
+        now = time.monotonic()
+        for demand in self._desk.demanded(now):
+            self._table.demand(demand.model)
+        self._arm(now)
+        return waiting
+
+    def _waits_no_more(self, ticket: Ticket) -> Waiting:
+        _, waiting = self._waiting.pop(ticket.number)
+        del self._tickets[waiting]
+        self._table.waits(ticket.model.name, -1)
+        return waiting
+
+    def _arm(self, now: float) -> None:
+        """Be called again when something is due by itself."""
+        due = self._desk.next_due()
+        if due == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = None if due == inf else asyncio.get_running_loop().call_later(max(0.0, due - now), self._ring)
+
+    def _ring(self) -> None:
+        self._timer_at = inf
+        self.turn()
+
+    def _changed(self, name: str) -> None:
+        """The launcher changed what is served."""
+        model = served(self._table, name)
+        if model is None:
+            self._desk.withdraw(name)
+        else:
+            self._desk.serve(model, time.monotonic())
+        if self._waiting:
+            self.turn()
+
+    async def _try(self, replica: Replica, probe: Prober) -> None:
+        works = False
+        try:
+            works = await probe(replica)
+        finally:
+            self._desk.probed(replica.id, works, time.monotonic())
+            self.turn()
+
+
+def progress_of(ticket: Ticket) -> str:
+    """How far a waiting request has come, for people."""
+    loading = ticket.progress
+    if loading is None:
+        return f"in the queue of {ticket.model.name}"
+    share = "" if loading.fraction is None else f", {loading.fraction:.0%}"
+    left = "" if loading.seconds_left is None else f", about {loading.seconds_left:.0f} s"
+    return f"{ticket.model.name} loads: {loading.stage}{share}{left}"

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from corral.gateway import accesslog, errors, routes
+from corral.gateway import errors, routes
 from corral.gateway.forwarding import Forwarding
 from corral.gateway.guard import Guard, answer_options, check_method
 from corral.gateway.record import Record
@@ -25,16 +25,14 @@ class App:
         guard: Guard,
         forwarding: Forwarding,
         rest: Callable[[Exchange], Awaitable[None]],
-        ended: Callable[[Record], None],
+        ended: Callable[[Exchange, Record], None],
         *,
-        access_log: bool = False,
         tracing: Tracing | None = None,
     ) -> None:
         self._guard = guard
         self._forwarding = forwarding
         self._rest = rest
         self._ended = ended
-        self._access_log = access_log
         self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,11 +55,9 @@ class App:
             await exchange.fail(errors.internal(exchange.request_id))
         finally:
             record = exchange.record()
-            self._ended(record)
+            self._ended(exchange, record)
             if trace is not None:
                 trace(record)
-            if self._access_log:
-                accesslog.log(exchange, record)
 
     async def _forward(self, exchange: Exchange) -> None:
         self._guard.check(exchange)

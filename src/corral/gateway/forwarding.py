@@ -26,7 +26,11 @@ from corral.gateway.wire.asgi import ClientGone, Exchange
 from corral.gateway.wire.body import Body, read, renamed, with_usage
 
 HEARTBEAT_SECONDS: Final = 15.0
+# A client that waits for a whole answer hears nothing meanwhile, and what lies between cuts silent connections, many of
+# them after 60 s. Rather than that it is told to come again.
+WHOLE_PATIENCE: Final = 50.0
 _STOPPED: Final = Outcome(end="stopped")
+_NOBODY_ELSE: Final = frozenset((errors.NO_OTHER, errors.UNREACHABLE))  # the first replica's own error says more
 _NOT_RUN: Final = frozenset(("unreachable", "busy"))
 
 
@@ -54,6 +58,7 @@ class Forwarding:
             output_tokens=body.output_tokens,
             prefix=body.prefix(),
             streams=body.streams,
+            patience=None if body.streams else WHOLE_PATIENCE,
         )
         await _while_client_waits(exchange, self._carry(exchange, ask, body))
 
@@ -93,7 +98,7 @@ class Forwarding:
             self._admission.leave(waiting)
             raise
         except ApiError as error:
-            raise failure if failure is not None and error.code == errors.NO_OTHER else error from None
+            raise failure if failure is not None and error.code in _NOBODY_ELSE else error from None
 
     async def _through(self, exchange: Exchange, grant: Grant, body: Body) -> None:
         """Ask this replica and pass its answer on; NoAnswer, with the grant not settled, when no byte of one came."""

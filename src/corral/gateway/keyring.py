@@ -64,11 +64,17 @@ class Keyring:
         self._configured = False
         self._entries: Mapping[bytes, Entry] = {}
         self._used: dict[str, float] = {}
+        self.version = 0  # counts replacements
 
     def replace(self, entries: Iterable[Entry], *, configured: bool) -> None:
         """Take these keys for all there are. `configured`: whether any is remembered, be it a revoked one."""
         self._entries = {entry.digest: entry for entry in entries}
         self._configured = configured
+        self.version += 1
+
+    def limits(self) -> Mapping[str, KeyLimits]:
+        """What each key may do, by its id."""
+        return {entry.identity.id: entry.identity.limits for entry in self._entries.values()}
 
     @property
     def open(self) -> bool:

@@ -34,7 +34,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     in_flight: dict[tuple[str, str], int] = {}  # by model and replica
     queued: dict[str, int] = {}  # by model
-    breakers: dict[tuple[str, str], str] = {}  # by model and replica: "closed", "half_open", "open"
+    breakers: dict[tuple[str, str], str] = {}  # by model and replica: "closed", "half-open", "open"
 
 
 class Metrics(Collector):
@@ -176,7 +176,7 @@ _UPSTREAM: Final = "Answers that an engine failed to give, by error code"
 _IN_FLIGHT: Final = "Requests that a replica answers now"
 _QUEUED: Final = "Requests that wait for a replica"
 _BREAKER: Final = "1: a replica is left alone; 0.5: it is tried again"
-_BREAKERS: Final = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
+_BREAKERS: Final = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 
 
 def _tokens(series: Iterable[tuple[tuple[str, ...], _Series]]) -> Iterator[tuple[tuple[str, ...], float]]:

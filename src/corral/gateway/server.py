@@ -4,20 +4,27 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from functools import partial
 from typing import Final, cast
 
 import uvicorn
 
-from corral.gateway.admission import TableAdmission
+from corral.gateway import accesslog
+from corral.gateway.admission import LocalAdmission
 from corral.gateway.app import App
+from corral.gateway.desk.desk import Desk
+from corral.gateway.desk.settings import DeskSettings
 from corral.gateway.forwarding import HEARTBEAT_SECONDS, Forwarding
 from corral.gateway.guard import Guard
 from corral.gateway.keyring import Keyring
 from corral.gateway.metrics import Metrics
 from corral.gateway.own import Own
+from corral.gateway.probing import generates
+from corral.gateway.record import Record
 from corral.gateway.relay.relay import Relay
 from corral.gateway.table import Table
 from corral.gateway.tracing import Tracing, tracing_from_environment
+from corral.gateway.wire.asgi import Exchange
 from corral.gateway.wire.connection import Connection
 from corral.gateway.wire.sockets import listen
 from corral.units import MIB
@@ -42,6 +49,7 @@ class Gateway:
         heartbeat: float = HEARTBEAT_SECONDS,
         allow_unkeyed: bool = False,
         keys: Keyring | None = None,
+        desk: DeskSettings | None = None,
     ) -> None:
         """`heartbeat`: seconds between two signs of life to a client that waits for a stream.
 
@@ -52,14 +60,14 @@ class Gateway:
         """
         self.table = table if table is not None else Table()
         self.metrics = Metrics()
-        self.admission = TableAdmission(self.table, self.metrics)
+        self._keys = keys or Keyring()
+        self.admission = LocalAdmission(Desk(desk), self.table, self._keys, self.metrics)
         self.port = 0  # where it listens, once started
         self._body_limit = body_limit
         self._host_names = host_names
         self._access_log = access_log
         self._heartbeat = heartbeat
         self._tracing: Tracing | None = None
-        self._keys = keys or Keyring()
         self._allow_unkeyed = allow_unkeyed
         self._relay: Relay | None = None
         self._server: _Server | None = None
@@ -73,21 +81,29 @@ class Gateway:
         self.port = sockets[0].getsockname()[1]
         self._relay = Relay()
         self._tracing = tracing_from_environment()
+        self.admission.probe = partial(generates, self._relay)
         names = self._host_names
         if self._allow_unkeyed:
             names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
         guard = Guard(names, self._keys)
+        self._forwarding = Forwarding(
+            self.admission, self._relay, body_limit=self._body_limit, heartbeat=self._heartbeat
+        )
         app = App(
             guard,
-            Forwarding(self.admission, self._relay, body_limit=self._body_limit, heartbeat=self._heartbeat),
+            self._forwarding,
             Own(guard, self.table, lambda: self.metrics.exposition(self.admission.standing())).answer,
-            self.admission.ended,
-            access_log=self._access_log,
+            self._ended,
             tracing=self._tracing,
         )
         self._server = _Server(app)
         self._serving = asyncio.create_task(self._server.serve(sockets), name="gateway")
         await self._server.listening.wait()
+
+    def _ended(self, exchange: Exchange, record: Record) -> None:
+        self.admission.ended(record)
+        if self._access_log:
+            accesslog.log(exchange, record)
 
     async def stop(self, grace: float = 10.0) -> None:
         """Accept no more, give running requests `grace` seconds, then end them with a word to their clients."""
@@ -103,6 +119,7 @@ class Gateway:
         if not done:
             server.drop_connections()
         await serving
+        self.admission.close()
         await relay.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)  # it may wait for a collector

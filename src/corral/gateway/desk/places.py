@@ -98,8 +98,8 @@ class Places:
         match model.state:
             case Ready():
                 return self._offer_ready(ticket, model, now)
-            case Failed(cause):
-                return errors.failed(model.name, cause)
+            case Failed(cause, seconds):
+                return errors.failed(model.name, cause, seconds)
             case Unloaded(str() as cannot):
                 return errors.cannot_load(model.name, cannot)
             case _:
@@ -290,7 +290,7 @@ class Places:
         if isinstance(state, Unloaded):
             return errors.still_loading(model.name, "it waits for its turn to load", None, state.seconds)
         if isinstance(state, Failed):
-            return errors.failed(model.name, state.cause)
+            return errors.failed(model.name, state.cause, state.seconds)
         if not model.replicas or not model.trusted():
             back = model.back_in(now)
             return errors.no_replica(model.name, 1.0 if back == inf else back)

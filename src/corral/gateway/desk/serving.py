@@ -32,6 +32,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     """It does not run, and nothing is on its way."""
 
     cause: str  # one sentence, for people
+    seconds: float | None = None  # until asking for it is of use again; None: somebody must launch it
 
 
 State: TypeAlias = Ready | Loading | Unloaded | Failed
