@@ -48,6 +48,8 @@ class Account:
         limits = self.limits
         if limits.concurrent is not None and len(self.live) >= limits.concurrent:
             raise self._too_many(now)
+        self._turn_day(int(wall // DAY))
+        ticket.day = self.day
         if not self._free:
             self._charge(ticket, output, now, wall)
         self.live[ticket.number] = ticket
@@ -55,7 +57,6 @@ class Account:
     def _charge(self, ticket: Ticket, output: int, now: float, wall: float) -> None:
         prompt = ticket.ask.prompt_tokens
         day = self.limits.tokens_per_day
-        self._turn_day(int(wall // DAY))
         # How long an answer gets is a guess: it must not shut out for good a request that may well fit.
         most = min(_NO_LIMIT if day is None else day, _NO_LIMIT if self.tokens is None else self.tokens.limit)
         amount = max(prompt, min(prompt + output, most))
@@ -76,7 +77,6 @@ class Account:
             ticket.token_span = self.tokens.add(amount, now)
         self.day_tokens += amount
         ticket.reserved = amount
-        ticket.day = self.day
 
     def undo(self, ticket: Ticket, now: float) -> None:
         """Forget a request that was not let in after all."""
@@ -86,7 +86,7 @@ class Account:
 
     def end(self, ticket: Ticket, tokens: int | None, now: float) -> None:
         """A request is over, and it used so many tokens; None: not known, so the estimate holds."""
-        if self.live.pop(ticket.number, None) is None or self._free or tokens is None:
+        if self.live.pop(ticket.number, None) is None or tokens is None:
             return
         more = tokens - ticket.reserved
         if self.tokens is not None and ticket.token_span is not None:

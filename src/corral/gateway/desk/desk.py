@@ -146,7 +146,7 @@ class Desk:
             if state.breaker.wants_probe(now)
         ]
 
-    def probed(self, replica: str, ok: bool, now: float) -> None:  # noqa: FBT001 - a probe has two ends
+    def probed(self, replica: str, *, ok: bool, now: float) -> None:
         """How a probe ended."""
         for model in self._names.models.values():
             for state in model.replicas:

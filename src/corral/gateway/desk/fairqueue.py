@@ -187,7 +187,7 @@ class FairQueue:
             return next(iter(levels))
         if not levels:
             raise IndexError
-        return min(levels, key=lambda priority: (levels[priority].turn - self._ageing * priority, -priority))
+        return min(levels, key=lambda priority: (levels[priority].turn - self._ageing * priority, priority))
 
     def _took(self, priority: int, level: _Level, flow: _Flow, ticket: Ticket) -> None:
         flow.seconds -= ticket.cost

@@ -94,6 +94,9 @@ class Model:
             return
         if outcome.output_tokens is not None and ticket.ask.route in _WRITING:
             self.answer += _STEP * (outcome.output_tokens - self.answer)
+        if len(self.replicas) > 1 and (learned := ticket.replica) is not None:
+            for state in self.replicas:
+                state.rates.assume(learned.rates)
         expected = ticket.backlog + ticket.cost
         if expected > 0 and outcome.seconds > 0:
             pace = self.pace * exp(_STEP * log(min(max(outcome.seconds / expected / self.pace, 0.25), 4.0)))

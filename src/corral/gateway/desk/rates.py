@@ -17,6 +17,7 @@ _CLIP: Final = 4.0
 _STEP: Final = 0.15  # weight of the newest
 _FADE: Final = 0.9
 _BELIEF: Final = 3.0  # observations that a prediction is worth
+_NOTHING: Final = 0.01  # observations; not 0, for it is divided by
 _SPREAD: Final = 0.1  # streams squared; with less variance than this, `each` is mostly what was assumed
 
 
@@ -30,7 +31,7 @@ class Rates:
         self._seen = _BELIEF if prefill else 0.0
         self.alone = 1.0 / (decode or DECODE)
         self.each = _SHARE_OF_A_STREAM * self.alone
-        self._weight = _BELIEF if decode else 0.01
+        self._weight = _BELIEF if decode else _NOTHING
         self._mean_n = 1.0
         self._mean_t = self.alone
         self._nn = self._nt = 0.0  # moments around the means
@@ -38,6 +39,17 @@ class Rates:
     def tpot(self, streams: int) -> float:
         """Seconds per token of one stream among so many."""
         return self.alone + self.each * (streams - 1)
+
+    def assume(self, other: "Rates") -> None:
+        """Believe of what nobody predicted and nothing was learned here that it is as with another replica.
+
+        Else one that happens to be tried first, and is faster than assumed, would have all requests.
+        """
+        if not self._seen:
+            self.prefill = other.prefill
+        if self._weight == _NOTHING:
+            self.alone = self._mean_t = other.alone
+            self.each = other.each
 
     def learn_prefill(self, tokens: float, before: float, seconds: float) -> None:
         """An answer's first token came when these tokens were read, and those of earlier requests before them."""

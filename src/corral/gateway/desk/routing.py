@@ -1,7 +1,7 @@
 """Which replica a request goes to: the one where it is expected to be answered first; knows no queue and no key."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from corral.gateway.desk.replicas import ReplicaState
 from corral.gateway.desk.tickets import Ticket
@@ -19,31 +19,37 @@ def choose(replicas: Sequence[ReplicaState], ticket: Ticket, output: float, now:
     one of several idle replicas would get them all.
     """
     prefix = ticket.ask.prefix
-    found: list[tuple[float, int, ReplicaState]] = []
+    found: list[tuple[float, _Estimate]] = []
     for state in replicas:
         if state.free() and state.replica.id not in ticket.tried:
             known = state.prefixes.known(prefix) if prefix else 0
-            found.append((state.estimate(ticket, output, known, now), known, state))
+            seconds = state.estimate(ticket, output, known, now)
+            found.append((seconds, (state, known, ticket.backlog, ticket.prefill, ticket.decode)))
     if len(found) < 2:
-        return found[0][2] if found else None
-    least, known, best = min(found, key=_seconds)
-    left, running = best.busy_until, len(best.running)
-    alike = [
-        (state.last_grant, knows, state)
-        for seconds, knows, state in found
-        if seconds <= _ALIKE * least
-        and knows >= known
-        and len(state.running) <= running
-        and (state.busy_until <= left or state.busy_until <= now)
-    ]
-    _, known, best = min(alike, key=_last_grant)
-    best.estimate(ticket, output, known, now)
-    return best
+        return found[0][1][0] if found else None
+    least = min(found, key=_first)[1]
+    chosen = min([other for _, other in found if _alike(other, least)], key=_last_grant)
+    chosen[0].estimate(ticket, output, chosen[1], now)
+    return chosen[0]
 
 
-def _seconds(entry: tuple[float, int, ReplicaState]) -> float:
+# Replica, blocks known there, and seconds: backlog, prefill, decode.
+_Estimate: TypeAlias = tuple[ReplicaState, int, float, float, float]
+
+
+def _alike(one: _Estimate, least: _Estimate) -> bool:
+    """Whether one is as good as the one with the fewest seconds, as far as can be known."""
+    return (
+        one[2] <= least[2]
+        and one[3] <= _ALIKE * least[3]
+        and one[4] <= _ALIKE * least[4]
+        and one[0].shunned_until <= least[0].shunned_until
+    )
+
+
+def _first(entry: tuple[float, _Estimate]) -> float:
     return entry[0]
 
 
-def _last_grant(entry: tuple[int, int, ReplicaState]) -> int:
-    return entry[0]
+def _last_grant(entry: _Estimate) -> int:
+    return entry[0].last_grant
