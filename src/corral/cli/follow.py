@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from corral.cli.console import stderr
+from corral.cluster.endpoint import EndpointSettings
 from corral.errors import CorralError, EngineFailed, ExitCode
 from corral.launcher.daemon import ensure_head, head_lives
 from corral.store.database import home
@@ -77,7 +78,7 @@ def _found(store: Store, name: str) -> Deployment:
 
 def wait_stopped(store: Store, name: str, pause: Pause) -> Detail:
     """Wait until the deployment has ended; gives how."""
-    keeper = HeadKeeper(store, lambda: ensure_head(port=0))
+    keeper = HeadKeeper(store, lambda: ensure_head(EndpointSettings(port=0)))
     while True:
         known = store.get(name)
         if known is None:

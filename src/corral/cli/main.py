@@ -63,6 +63,8 @@ def up(
     allow_unkeyed: Annotated[
         bool, typer.Option("--allow-unkeyed", help="Serve other machines though nobody is asked for a key.")
     ] = False,
+    tls_cert: Annotated[str, typer.Option("--tls-cert", metavar="FILE", help="Serve https: certificate, PEM.")] = "",
+    tls_key: Annotated[str, typer.Option("--tls-key", metavar="FILE", help="The certificate's key, PEM.")] = "",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running and return when ready.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,6 +88,8 @@ def up(
             host=host or None,
             port=None if port < 0 else port,
             allow_unkeyed=allow_unkeyed,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
             detach=detach,
             as_json=as_json,
         )

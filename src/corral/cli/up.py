@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from corral.cli.console import console, print_json
 from corral.cli.follow import HeadKeeper, follow
+from corral.cli.serving import asks_for_keys, curl, notes, said
 from corral.cli.stay import Interrupted, Interrupts, end, give_up, stay
 from corral.cluster.file import load
 from corral.cluster.topology import part_of
@@ -49,6 +50,8 @@ class Asked(Value):
     host: str | None
     port: int | None
     allow_unkeyed: bool
+    tls_cert: str
+    tls_key: str
     detach: bool
     as_json: bool
 
@@ -57,10 +60,11 @@ def run_up(asked: Asked) -> None:
     """Launch; in the foreground stay until Ctrl-C, which ends the deployment."""
     requests = requests_of(asked)
     names = tuple(request.name for request in requests)
+    endpoint = said(asked.host, asked.port, asked.tls_cert, asked.tls_key)
     interrupts = Interrupts()
 
     def start() -> HeadAddress:
-        return ensure_head(asked.host, asked.port, unkeyed=asked.allow_unkeyed)
+        return ensure_head(endpoint, unkeyed=asked.allow_unkeyed)
 
     with Store(time.time) as store:
         resumed = all(_runs_without_a_head(store, request) for request in requests)
@@ -170,16 +174,13 @@ def _tell(replicas: tuple[Deployment, ...], head: HeadAddress, asked: Asked) -> 
         f"  {escape(detail.model)}, {format_bytes(detail.weights_bytes)} of weights, {detail.engine} {detail.layout} "
         f"on {escape(places)}, {detail.context} tokens a request"
     )
-    if head.host not in {"127.0.0.1", "localhost", "::1"}:
-        console.print("  [yellow]Other machines can use it, and nobody is asked for a key.[/]")
+    keyed = asks_for_keys()
+    for note in notes(head, keyed=keyed):
+        console.print(f"  [yellow]{note}[/]", soft_wrap=True)
     if detail.demo:
         console.print("  [yellow]This is the built-in demo model: it proves the plumbing and knows nothing.[/]")
     body = f'{{"model": "{ready.name}", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'
     console.print("  ask it:", style="dim")
-    console.print(
-        f"    curl {head.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
-        markup=False,
-        soft_wrap=True,
-    )
+    console.print(f"    {curl(head, body, keyed=keyed)}", markup=False, soft_wrap=True)
     end = f"`corral down {ready.name}` ends it" if asked.detach or not os.isatty(0) else "Ctrl-C ends it"
     console.print(f"  {escape(end)}", style="dim")

@@ -13,7 +13,7 @@ from corral.gateway import errors, routes
 from corral.gateway.desk.values import KeyLimits
 
 Rule: TypeAlias = Literal[
-    "keyed",  # a key is needed as soon as there is any, revoked or not
+    "if-any",  # a key is needed as soon as there is any, revoked or not
     "always",  # a key is needed, and while there is none nobody comes in
     "never",  # nobody is asked; who shows a good key is counted under it
 ]
@@ -58,7 +58,7 @@ class Keyring:
     `forced`. `rule` says when one is needed.
     """
 
-    def __init__(self, *, rule: Rule = "keyed", reached: bool = False, forced: bool = False) -> None:
+    def __init__(self, *, rule: Rule = "if-any", reached: bool = False, forced: bool = False) -> None:
         self._rule: Rule = rule
         self._may_be_open = rule != "always" and (forced or not reached)
         self._configured = False
@@ -75,6 +75,11 @@ class Keyring:
     def limits(self) -> Mapping[str, KeyLimits]:
         """What each key may do, by its id."""
         return {entry.identity.id: entry.identity.limits for entry in self._entries.values()}
+
+    @property
+    def guarded(self) -> bool:
+        """Whether keys keep out who has none, so that other machines may reach it."""
+        return self._rule == "always" or (self._rule == "if-any" and self._configured)
 
     @property
     def open(self) -> bool:

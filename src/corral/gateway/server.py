@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import Generator
 from functools import partial
+from ssl import SSLContext
 from typing import Final, cast
 
 import uvicorn
@@ -50,13 +51,15 @@ class Gateway:
         allow_unkeyed: bool = False,
         keys: Keyring | None = None,
         desk: DeskSettings | None = None,
+        ssl: SSLContext | None = None,
     ) -> None:
         """`heartbeat`: seconds between two signs of life to a client that waits for a stream.
 
         `host_names`: DNS names (lower case) by which browsers may reach it, beyond localhost and addresses.
 
         `allow_unkeyed`: listen where other machines can reach it, though nobody is asked for a key.
-        `keys`: those that are asked for; whoever made the keyring keeps it up to date.
+        `keys`: those that are asked for; whoever made the keyring keeps it up to date. `ssl`: speak TLS, with what
+        this holds at each handshake.
         """
         self.table = table if table is not None else Table()
         self.metrics = Metrics()
@@ -68,6 +71,7 @@ class Gateway:
         self._access_log = access_log
         self._heartbeat = heartbeat
         self._tracing: Tracing | None = None
+        self._ssl = ssl
         self._allow_unkeyed = allow_unkeyed
         self._relay: Relay | None = None
         self._server: _Server | None = None
@@ -77,7 +81,7 @@ class Gateway:
         """Listen (port 0: any free one) and answer from now on; BadInput when the place cannot be listened on."""
         if self._serving is not None:
             raise RuntimeError("the gateway has been started already")
-        sockets = listen(host, port, loopback_only=not self._allow_unkeyed)
+        sockets = listen(host, port, loopback_only=not (self._allow_unkeyed or self._keys.guarded))
         self.port = sockets[0].getsockname()[1]
         self._relay = Relay()
         self._tracing = tracing_from_environment()
@@ -96,7 +100,7 @@ class Gateway:
             self._ended,
             tracing=self._tracing,
         )
-        self._server = _Server(app)
+        self._server = _Server(app, self._ssl)
         self._serving = asyncio.create_task(self._server.serve(sockets), name="gateway")
         await self._server.listening.wait()
 
@@ -128,7 +132,7 @@ class Gateway:
 class _Server(uvicorn.Server):
     """uvicorn on given sockets, without its signal handlers: the process has its own."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, ssl: SSLContext | None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -141,6 +145,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=_IDLE_SECONDS,
+                ssl_context_factory=None if ssl is None else lambda _config, _default: ssl,
             )
         )
         self.listening = asyncio.Event()

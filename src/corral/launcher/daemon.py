@@ -16,12 +16,15 @@ import time
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from corral.cluster.endpoint import EndpointSettings
 from corral.errors import CorralError, DoesNotFit, ExitCode
 from corral.store.database import home
+from corral.store.settings import endpoint_of_last_head
 from corral.values import Value
 
 START_SECONDS: Final = 20.0
 LOG_BYTES: Final = 8 * 1024 * 1024
+NOTHING_SAID: Final = EndpointSettings()
 
 
 class HeadAddress(Value):
@@ -30,12 +33,13 @@ class HeadAddress(Value):
     pid: int
     host: str
     port: int
+    tls: bool = False
 
     @property
     def url(self) -> str:
         """The base URL of the gateway."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
 
 def running_head() -> HeadAddress | None:
@@ -53,30 +57,45 @@ def head_lives() -> bool:
         return False
 
 
-def ensure_head(host: str | None = None, port: int | None = None, *, unkeyed: bool = False) -> HeadAddress:
+class HeadOptions(Value):
+    """What a head is started with."""
+
+    endpoint: EndpointSettings = EndpointSettings()
+    unkeyed: bool = False  # let it listen where other machines reach it, though nobody is asked for a key
+
+
+def ensure_head(endpoint: EndpointSettings = NOTHING_SAID, *, unkeyed: bool = False) -> HeadAddress:
     """Give the head that runs, or start one; DoesNotFit when one runs elsewhere than asked for.
 
     `unkeyed`: let it listen where other machines reach it, though nobody is asked for a key.
     """
-    there = running_head() or _start(host, port, unkeyed=unkeyed)
-    if (host is not None and host != there.host) or (port not in {None, 0, there.port}):
+    there = running_head() or _start(endpoint, unkeyed=unkeyed)
+    elsewhere = (endpoint.host is not None and endpoint.host != there.host) or (
+        endpoint.port not in {None, 0, there.port}
+    )
+    if elsewhere or (endpoint.tls_cert is not None and not there.tls):
         raise DoesNotFit(
             f"Corral already serves at {there.url} (process {there.pid}); one endpoint serves all models.",
-            "Leave out --host and --port, or end it with `corral down` first.",
+            "Leave out --host, --port and --tls-cert, or end it with `corral down` first.",
         )
     return there
 
 
-def _start(host: str | None, port: int | None, *, unkeyed: bool) -> HeadAddress:
+def _start(endpoint: EndpointSettings, *, unkeyed: bool) -> HeadAddress:
     """Start a head: where one that was killed has served, for its clients go on asking there, if that is possible."""
     last = _written()
-    if last is not None and host in {None, last.host} and not port:
+    if last is None:
+        return _spawn(HeadOptions(endpoint=endpoint, unkeyed=unkeyed))
+    before = endpoint_of_last_head().under(endpoint)
+    if endpoint.host in {None, last.host} and not endpoint.port:
+        there = before.model_copy(update={"host": last.host, "port": last.port})
         with contextlib.suppress(CorralError):
-            return _spawn(last.host, last.port, unkeyed=unkeyed)  # serving others is asked for each time
-    return _spawn(host or "127.0.0.1", 8000 if port is None else port, unkeyed=unkeyed)
+            return _spawn(HeadOptions(endpoint=there, unkeyed=unkeyed))  # serving others is asked for each time
+    place = {"host": endpoint.host, "port": endpoint.port}
+    return _spawn(HeadOptions(endpoint=before.model_copy(update=place), unkeyed=unkeyed))
 
 
-def _spawn(host: str, port: int, *, unkeyed: bool) -> HeadAddress:
+def _spawn(options: HeadOptions) -> HeadAddress:
     path = home() / "logs" / "head.log"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,7 +106,7 @@ def _spawn(host: str, port: int, *, unkeyed: bool) -> HeadAddress:
         raise _unwritable(path, error) from error
     with log:
         head = subprocess.Popen(
-            [sys.executable, "-m", "corral.launcher.daemon", host, str(port), *(["unkeyed"] if unkeyed else [])],
+            [sys.executable, "-m", "corral.launcher.daemon", options.model_dump_json(exclude_defaults=True)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -164,40 +183,31 @@ def _write(lock: TextIO, address: HeadAddress) -> None:
         raise _unwritable(_lock_file(), error) from error
 
 
-async def _serve(host: str, port: int, lock: TextIO, *, unkeyed: bool) -> None:
+async def _serve(options: HeadOptions, lock: TextIO) -> None:
     """Be the head: gateway and runners in one event loop."""
     import aiohttp  # noqa: PLC0415 - the command line imports this module too, and must start fast
 
-    from corral.gateway.keyring import Keyring  # noqa: PLC0415 - as above
-    from corral.gateway.server import Gateway  # noqa: PLC0415 - as above
+    from corral.launcher.endpoint import serve  # noqa: PLC0415 - as above
     from corral.launcher.head import Head  # noqa: PLC0415 - as above
-    from corral.launcher.keys import KeyWatch  # noqa: PLC0415 - as above
-    from corral.store.keys import KeyStore  # noqa: PLC0415 - as above
     from corral.store.state import Store  # noqa: PLC0415 - as above
 
-    with Store(time.time) as store, KeyStore(time.time) as keys:
-        keyring = Keyring(reached=unkeyed, forced=unkeyed)
-        watch = KeyWatch(keys, keyring)
-        watch.look()  # before anybody can ask
-        gateway = Gateway(allow_unkeyed=unkeyed, keys=keyring)
-        await gateway.start(host, port)
-        main = asyncio.current_task()
-        assert main is not None  # noqa: S101 - within a coroutine
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, main.cancel)
-        watching = asyncio.create_task(watch.run(), name="keys")
-        try:
-            address = HeadAddress(pid=os.getpid(), host=host, port=gateway.port)
-            _write(lock, address)
-            _answer({"head": address.model_dump()})
-            async with aiohttp.ClientSession() as session:
-                await Head(store, gateway.table, session).run()
-            lock.truncate(0)  # from now on it serves nobody; one that was told to end may be followed at its place
-        except asyncio.CancelledError:
-            store.tell(None, "head.ended", "told to end; ranks run on")
-        finally:
-            await gateway.stop()
-            watching.cancel()
+    settings = options.endpoint
+    with Store(time.time) as store:
+        async with serve(settings, unkeyed=options.unkeyed) as endpoint:
+            main = asyncio.current_task()
+            assert main is not None  # noqa: S101 - within a coroutine
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, main.cancel)
+            try:
+                tls = settings.tls_cert is not None
+                address = HeadAddress(pid=os.getpid(), host=endpoint.host, port=endpoint.gateway.port, tls=tls)
+                _write(lock, address)
+                _answer({"head": address.model_dump()})
+                async with aiohttp.ClientSession() as session:
+                    await Head(store, endpoint.gateway.table, session).run()
+                lock.truncate(0)  # from now on it serves nobody; one that was told to end may be followed at its place
+            except asyncio.CancelledError:
+                store.tell(None, "head.ended", "told to end; ranks run on")
 
 
 def _answer(message: dict[str, Any]) -> None:
@@ -210,7 +220,7 @@ def _answer(message: dict[str, Any]) -> None:
     os.close(null)
 
 
-def main(host: str, port: int, *, unkeyed: bool) -> int:
+def main(options: HeadOptions) -> int:
     """Be the head until no deployment is wanted."""
     import uvloop  # noqa: PLC0415 - only the head needs it
 
@@ -220,7 +230,7 @@ def main(host: str, port: int, *, unkeyed: bool) -> int:
         if isinstance(lock, HeadAddress):
             _answer({"head": lock.model_dump()})
             return 0
-        uvloop.run(_serve(host, port, lock, unkeyed=unkeyed))
+        uvloop.run(_serve(options, lock))
     except CorralError as error:
         _answer({"error": {"cause": error.cause, "remedy": error.remedy, "code": int(error.code)}})
         sys.stderr.write(f"{error}\n")  # head.log: whoever started this one may be gone
@@ -229,4 +239,4 @@ def main(host: str, port: int, *, unkeyed: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), unkeyed="unkeyed" in sys.argv[3:]))
+    sys.exit(main(HeadOptions.model_validate_json(sys.argv[1])))

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
 from corral.errors import CorralError
@@ -14,11 +15,14 @@ LOOK_SECONDS: Final = 0.25  # between two looks: within that, a key that is revo
 
 
 class KeyWatch:
-    """Looks for changes and hands the keys over as a whole."""
+    """Looks for changes and hands the keys over as a whole; `changed` is told each key's limits, by its id."""
 
-    def __init__(self, store: KeyStore, keyring: Keyring) -> None:
+    def __init__(
+        self, store: KeyStore, keyring: Keyring, changed: Callable[[Mapping[str, KeyLimits]], None] | None = None
+    ) -> None:
         self._store = store
         self._keyring = keyring
+        self._changed = changed
         self._seen: int | None = None
 
     def look(self) -> None:
@@ -26,8 +30,10 @@ class KeyWatch:
         revision = self._store.revision()
         if revision == self._seen:
             return
-        secrets = [Entry(secret.digest, _identity(secret.key), secret.until) for secret in self._store.secrets()]
-        self._keyring.replace(secrets, configured=self._store.configured())
+        entries = [Entry(secret.digest, _identity(secret.key), secret.until) for secret in self._store.secrets()]
+        if self._changed is not None:
+            self._changed({entry.identity.id: entry.identity.limits for entry in entries})
+        self._keyring.replace(entries, configured=self._store.configured())
         self._seen = revision
 
     async def run(self) -> NoReturn:

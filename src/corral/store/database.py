@@ -73,6 +73,12 @@ MIGRATIONS: Final = (
         PRIMARY KEY (day, key, model)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE settings (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 
 

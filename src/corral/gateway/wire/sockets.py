@@ -40,6 +40,11 @@ def listen(host: str, port: int, *, loopback_only: bool) -> list[socket.socket]:
     return sockets
 
 
+def is_reached(host: str) -> bool:
+    """Whether other machines can reach an address of `host`; BadInput when it is none of this machine."""
+    return any(not ipaddress.ip_address(address).is_loopback for _, address in _addresses(host, 0))
+
+
 def holder(port: int) -> str | None:
     """Who listens on a TCP port of this machine, as "name (pid N)"; None when that cannot be seen."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
@@ -61,7 +66,7 @@ def _require_loopback(host: str, address: str) -> None:
     if not ipaddress.ip_address(address).is_loopback:
         raise BadInput(
             f"{host} can be reached from other machines, and the gateway has no keys yet.",
-            "Listen on 127.0.0.1, or allow everyone who reaches it to use it with --allow-unkeyed.",
+            "Make one with `corral keys create NAME`, listen on 127.0.0.1, or let everyone in with --allow-unkeyed.",
         )
 
 

@@ -1,0 +1,84 @@
+"""The endpoint that a head serves: gateway, keys, certificate and usage, from start to stop; knows no deployment."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from corral.cluster.endpoint import EndpointSettings
+from corral.gateway.keyring import Keyring
+from corral.gateway.server import Gateway
+from corral.gateway.wire.sockets import is_reached
+from corral.gateway.wire.tls import Pair, Renewal, context, judge
+from corral.launcher.keys import KeyWatch
+from corral.store.keys import KeyStore
+from corral.store.settings import remember_endpoint
+from corral.store.usagebook import UsageBook
+
+HOST: Final = "127.0.0.1"
+PORT: Final = 8000
+_RENEWAL_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What runs."""
+
+    host: str
+    gateway: Gateway
+    usage: UsageBook
+
+
+@asynccontextmanager
+async def serve(settings: EndpointSettings, *, unkeyed: bool) -> AsyncGenerator[Endpoint]:
+    """Serve until the block is left; BadInput when it cannot be served as it was said.
+
+    `unkeyed`: let other machines reach it though nobody is asked for a key.
+    """
+    host = settings.host or HOST
+    pair = _pair(settings)
+    keyring = Keyring(rule=settings.key_required or "if-any", reached=is_reached(host), forced=unkeyed)
+    with KeyStore(time.time) as store:
+        watch = KeyWatch(store, keyring)
+        watch.look()  # before anybody can ask
+        judged = None if pair is None else judge(pair, time.time())
+        live = None if pair is None else context(pair)
+        for warning in () if judged is None else judged.warnings:
+            sys.stderr.write(f"{warning}\n")
+        gateway = Gateway(
+            allow_unkeyed=unkeyed,
+            keys=keyring,
+            ssl=live,
+            host_names=frozenset() if judged is None else judged.names,
+        )
+        tasks = [asyncio.create_task(watch.run(), name="keys")]
+        if pair is not None and live is not None:
+            tasks.append(asyncio.create_task(_renew(Renewal(pair, live)), name="tls"))
+        usage = UsageBook(time.time, last_used=keyring.taken_used)
+        try:
+            await gateway.start(host, PORT if settings.port is None else settings.port)
+            remember_endpoint(settings)
+            yield Endpoint(host, gateway, usage)
+        finally:
+            await gateway.stop()
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await asyncio.to_thread(usage.close)
+
+
+def _pair(settings: EndpointSettings) -> Pair | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Pair(Path(settings.tls_cert), Path(settings.tls_key))
+
+
+async def _renew(renewal: Renewal) -> NoReturn:
+    while True:
+        await asyncio.sleep(_RENEWAL_SECONDS)
+        renewal.look()
