@@ -1,0 +1,185 @@
+"""The endpoint as a head serves it: keys that change elsewhere, use that is noted, and settings that are remembered."""
+
+import asyncio
+import ssl
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from corral.cluster.endpoint import EndpointSettings
+from corral.credentials import new_secret
+from corral.errors import BadInput
+from corral.gateway.desk.values import Outcome
+from corral.launcher.endpoint import serve
+from corral.store.keys import KeyStore
+from corral.store.keyvalues import Limits
+from corral.store.settings import endpoint_of_last_head, remember_endpoint
+from corral.store.usage import UsageStore, day_of
+from gateway.certificates import Authority
+from gateway.conftest import eventually
+
+ANY_PORT = EndpointSettings(port=0)
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("CORRAL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def keys(folder):
+    with KeyStore(time.time) as store:
+        yield store
+
+
+async def status(endpoint, secret=None, path="/v1/models"):
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    url = f"http://127.0.0.1:{endpoint.gateway.port}{path}"
+    async with aiohttp.request("GET", url, headers=headers) as response:
+        return response.status
+
+
+async def soon(endpoint, expected, secret=None):
+    """Within a second, as is promised; the deadline is for busy machines."""
+    deadline = time.monotonic() + 5
+    while await status(endpoint, secret) != expected:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_keys_that_change_elsewhere_hold_at_once(keys):
+    first, second = new_secret(), new_secret()
+    async with serve(ANY_PORT, unkeyed=False) as endpoint:
+        assert await status(endpoint) == 200
+        keys.create("alice", first)
+        await soon(endpoint, 401)
+        assert await status(endpoint, first) == 200
+        keys.rotate("alice", second)
+        await soon(endpoint, 401, first)
+        assert await status(endpoint, second) == 200
+        keys.revoke("alice")
+        await soon(endpoint, 401, second)
+        assert await status(endpoint) == 401
+        keys.forget("alice")
+        await soon(endpoint, 200)
+
+
+async def test_a_key_that_was_made_before_holds_from_the_first_request(keys):
+    secret = new_secret()
+    keys.create("alice", secret, limits=Limits(models=("m",)))
+    async with serve(ANY_PORT, unkeyed=False) as endpoint:
+        assert await status(endpoint) == 401
+        assert await status(endpoint, secret) == 200
+        assert await status(endpoint, secret, "/api/keys") == 403
+
+
+async def test_a_database_that_fails_later_opens_and_closes_no_door(keys, folder, capsys):
+    secret = new_secret()
+    keys.create("alice", secret)
+    async with serve(ANY_PORT, unkeyed=False) as endpoint:
+        keys._database.execute("ALTER TABLE keys RENAME TO elsewhere")
+        said = ""
+
+        def told():
+            nonlocal said
+            said += capsys.readouterr().err
+            return "no such table" in said
+
+        await eventually(told)
+        assert await status(endpoint) == 401
+        assert await status(endpoint, secret) == 200
+        keys._database.execute("ALTER TABLE elsewhere RENAME TO keys")
+        keys.revoke("alice")
+        await soon(endpoint, 401, secret)
+
+
+async def test_use_and_usage_are_written(keys):
+    secret = new_secret()
+    key = keys.create("alice", secret)
+    async with serve(ANY_PORT, unkeyed=False) as endpoint:
+        await status(endpoint, secret)
+        outcome = Outcome(end="answered", prompt_tokens=5, output_tokens=2)
+        endpoint.usage.add(key.id, "m", outcome, time.time())
+    assert keys.get("alice").last_used == pytest.approx(time.time(), abs=60)
+    with UsageStore() as usage:
+        assert usage.tokens_of_day(day_of(time.time())) == {key.id: 7}
+
+
+async def test_other_machines_only_with_keys_or_by_force(keys):
+    outside = EndpointSettings(host="0.0.0.0", port=0)
+    with pytest.raises(BadInput, match=r"corral keys create NAME.*--allow-unkeyed"):
+        async with serve(outside, unkeyed=False):
+            pass
+    async with serve(outside, unkeyed=True) as endpoint:
+        assert await status(endpoint) == 200
+    keys.create("alice", new_secret())
+    async with serve(outside, unkeyed=False) as endpoint:
+        assert await status(endpoint) == 401
+        keys.revoke("alice")
+        keys.forget("alice")
+        url = f"http://127.0.0.1:{endpoint.gateway.port}/v1/models"
+        told = ""
+        while "none yet" not in told:  # it has seen that there are no keys any more, and lets nobody in for it
+            async with aiohttp.request("GET", url) as response:
+                assert response.status == 401
+                told = await response.text()
+
+
+async def test_a_certificate_is_renewed_where_it_lies(tmp_path):
+    authority = Authority()
+    pair = authority.pair(tmp_path)
+    settings = EndpointSettings(port=0, tls_cert=str(pair.cert), tls_key=str(pair.key))
+
+    async def serial(endpoint):
+        trust = ssl.create_default_context(cadata=authority.root.decode())
+        place = "127.0.0.1", endpoint.gateway.port
+        _, writer = await asyncio.open_connection(*place, ssl=trust, server_hostname="localhost")
+        found = writer.get_extra_info("ssl_object").getpeercert()["serialNumber"]
+        writer.close()
+        return found
+
+    async with serve(settings, unkeyed=False) as endpoint:
+        before = await serial(endpoint)
+        authority.pair(tmp_path)
+        deadline = time.monotonic() + 10
+        while await serial(endpoint) == before:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+async def test_no_secret_is_anywhere_on_disk_or_in_what_is_said(keys, folder, capfd):
+    good, wrong, retired = new_secret(), new_secret(), new_secret()
+    keys.create("alice", retired, admin=True)
+    keys.rotate("alice", good, overlap=60)
+    async with serve(ANY_PORT, unkeyed=False) as endpoint:
+        for secret in (good, wrong, retired):
+            for path in ("/v1/models", f"/v1/models/{secret}", "/metrics", "/nothing"):
+                await status(endpoint, secret, path)
+        url = f"http://127.0.0.1:{endpoint.gateway.port}/metrics"
+        async with aiohttp.request("GET", url, headers={"x-api-key": good}) as response:
+            page = await response.text()
+        endpoint.usage.add(keys.get("alice").id, "m", Outcome(end="answered"), time.time())
+    kept = b"".join(path.read_bytes() for path in Path(folder).rglob("*") if path.is_file())
+    said = "".join(capfd.readouterr()) + page
+    assert kept
+    for secret in (good, wrong, retired):
+        assert secret[-20:].encode() not in kept
+        assert secret[-20:] not in said
+
+
+def test_settings_are_remembered_for_the_next_head():
+    assert endpoint_of_last_head() == EndpointSettings()
+    settings = EndpointSettings(host="10.0.0.1", port=9000, tls_cert="/c", tls_key="/k", key_required="always")
+    remember_endpoint(settings)
+    assert endpoint_of_last_head() == settings
+    assert settings.under(EndpointSettings(port=1)).port == 1
+    assert settings.under(EndpointSettings(port=1)).host == "10.0.0.1"
+
+
+@pytest.mark.parametrize("one", [{"tls_cert": "/c"}, {"tls_key": "/k"}])
+def test_a_certificate_and_its_key_come_together(one):
+    with pytest.raises(ValueError, match="is given without"):
+        EndpointSettings(**one)
