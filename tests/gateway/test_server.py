@@ -226,8 +226,8 @@ async def test_a_client_that_does_not_read_cannot_keep_it_from_stopping(gateway,
     engine.script = floods
     _, writer = await ask()
     writer.transport.pause_reading()
-    await eventually(lambda: gateway._server.server_state.connections)
-    connection = next(iter(gateway._server.server_state.connections))
+    await eventually(lambda: gateway._server.hub.lines)
+    connection = next(iter(gateway._server.hub.lines))
     await eventually(lambda: connection.transport.get_write_buffer_size() > 65536)
     await asyncio.wait_for(gateway.stop(grace=0), 5)
     writer.transport.abort()

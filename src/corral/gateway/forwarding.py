@@ -165,7 +165,12 @@ async def _while_client_waits(exchange: Exchange, work: Coroutine[Any, Any, None
     """Do the work, and stop at once when the client goes: that closes the connection to the engine too."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine that runs has a task
-    watch = asyncio.create_task(_cancel_when_left(exchange, task))
+
+    def stop() -> None:
+        exchange.client_gone = True
+        task.cancel()
+
+    exchange.when_left(stop)
     try:
         await work
     except asyncio.CancelledError:
@@ -174,11 +179,4 @@ async def _while_client_waits(exchange: Exchange, work: Coroutine[Any, Any, None
         task.uncancel()
         raise ClientGone from None
     finally:
-        watch.cancel()
-
-
-async def _cancel_when_left(exchange: Exchange, task: asyncio.Task[object]) -> None:
-    await exchange.left()
-    if not exchange.finished:
-        exchange.client_gone = True
-        task.cancel()
+        exchange.when_left(None)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 
+from corral.gateway import errors
 from corral.gateway.desk.values import Outcome
 from corral.gateway.errors import ApiError
 from corral.gateway.keyring import ANONYMOUS, Identity
@@ -82,9 +83,14 @@ class Exchange:
         """The whole body; `refuse(limit)` is raised as soon as it is known to be longer than `limit` bytes."""
         if int(self.headers.get(b"content-length", b"0")) > limit:
             raise refuse(limit)
+        encoding = self.headers.get(b"content-encoding", b"identity")
+        if encoding.lower() != b"identity":
+            raise errors.compressed(encoding.decode("latin-1"))
         parts: list[bytes] = []
         while True:
             message = await self._receive()
+            if message["type"] == "corral.slow":
+                raise errors.slow_body()
             if message["type"] != "http.request":
                 raise ClientGone
             parts.append(message.get("body", b""))
@@ -94,10 +100,11 @@ class Exchange:
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def left(self) -> None:
-        """Return when the client is gone (or was answered in full). The body must have been read."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def when_left(self, call: Callable[[], object] | None) -> None:
+        """Have `call` called in the moment in which the client goes before its answer is complete; None: no more."""
+        hook = self.scope.get("corral.when_left")
+        if hook is not None:  # as another ASGI server has none
+            hook(call)
 
     async def start(self, status: int, headers: Iterable[Header]) -> None:
         """Send the status and the headers; without a content-length the body is sent in chunks."""
