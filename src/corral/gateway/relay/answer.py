@@ -15,7 +15,6 @@ from corral.gateway.wire.headers import to_client
 from corral.units import MIB
 
 COLLECTED: Final = 1 * MIB
-_EVENT_STREAM: Final = b"text/event-stream"
 
 
 class Lease:
@@ -44,7 +43,7 @@ class Answer:
         self._hide_usage = hide_usage
         self._idle_seconds = idle_seconds
         self.status = lease.connection.status
-        self.streams = is_stream(lease.connection)
+        self.streams = lease.connection.streams
         self.first = first
         self.whole = whole  # `first` is all
 
@@ -104,14 +103,6 @@ class Answer:
             await exchange.write(chunk)
             chunk = await connection.read()
         await exchange.finish()
-
-
-def is_stream(connection: Connection) -> bool:
-    """Whether the answer is a stream of events."""
-    return any(
-        name == b"content-type" and value[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
-        for name, value in connection.headers
-    )
 
 
 def _note(exchange: Exchange, found: Usage) -> None:

@@ -15,6 +15,7 @@ from corral.units import KIB
 _WRITTEN_AT_ONCE: Final = 256 * KIB
 _PIECE: Final = 64 * KIB
 _READ_AHEAD: Final = 256 * KIB  # bytes that wait to be fetched before reading pauses
+_EVENT_STREAM: Final = b"text/event-stream"
 _HEAD: Final = 64 * KIB  # of an answer's status and headers
 
 
@@ -39,6 +40,7 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []  # names in lower case
         self.length: bytes | None = None  # the content-length, as it came
+        self.streams = False  # the answer is a stream of events
         self.complete = False  # the answer came to its end
         self._headed = False
         self._kept = False
@@ -88,9 +90,9 @@ class Connection(asyncio.Protocol):
         """Whether the last answer was read to its end and the engine keeps the connection."""
         return self.complete and self._kept and self._why is None and not self._pending
 
-    def is_fresh(self) -> bool:
-        """Whether an idle connection has nothing to read: its end, for one, which this loop may not have seen yet."""
-        return self._why is None and not self._idle_poll.poll(0)
+    def is_fresh(self, *, look: bool) -> bool:
+        """Whether an idle connection is open; `look` for its end also where the event loop has not seen it yet."""
+        return self._why is None and not (look and self._idle_poll.poll(0))
 
     def close(self) -> None:
         """End it now, whatever is under way: that is how an engine learns that nobody waits any more."""
@@ -160,6 +162,8 @@ class Connection(asyncio.Protocol):
             self._delimited = True
         elif name == b"transfer-encoding":
             self._delimited = True
+        elif name == b"content-type":
+            self.streams = value[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

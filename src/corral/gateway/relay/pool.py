@@ -12,6 +12,7 @@ from corral.gateway.relay.connection import Connection
 # llama.cpp lets 128 connections wait to be accepted; beyond, the kernel tries again after 1, 3 and 7 s.
 _CONNECT_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 2.0
+_TRUSTED_SECONDS: Final = 0.05  # no server closes a connection so soon after it answered; looking costs a system call
 # An engine whose machine vanished is noticed after a minute of silence, also while it computes.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
@@ -80,7 +81,8 @@ class Pool:
         waiting = self._idle.get(place)
         while waiting:
             since, connection = waiting.pop()
-            if connection.is_fresh() and self._loop.time() - since <= _IDLE_SECONDS:
+            idle = self._loop.time() - since
+            if idle <= _IDLE_SECONDS and connection.is_fresh(look=idle > _TRUSTED_SECONDS):
                 return connection
             connection.close()
         return None

@@ -19,7 +19,7 @@ from typing import Final
 from corral.gateway import errors
 from corral.gateway.desk.values import Outcome, Replica
 from corral.gateway.errors import ApiError
-from corral.gateway.relay.answer import COLLECTED, Answer, Lease, is_stream
+from corral.gateway.relay.answer import COLLECTED, Answer, Lease
 from corral.gateway.relay.connection import Broken, Connection
 from corral.gateway.relay.pool import Pool, Unreachable, place_of
 from corral.gateway.relay.refusals import refusal
@@ -89,10 +89,9 @@ async def _first_bytes(connection: Connection, name: str) -> tuple[bytes, bool]:
         raise NoAnswer(Outcome(end="busy" if status in _BUSY else "refused", status=status), error)
     if status >= 300:
         raise NoAnswer(Outcome(end="broken", status=status), errors.died(name))
-    if is_stream(connection):
+    if connection.streams:
         return await connection.read(), False
-    body, whole = await _collected(connection, COLLECTED)
-    return body, whole
+    return await _collected(connection, COLLECTED)
 
 
 async def _collected(connection: Connection, limit: int) -> tuple[bytes, bool]:

@@ -1,7 +1,7 @@
 """One HTTP exchange as ASGI gives it: what is asked, and what was answered so far; knows no route and no engine."""
 
+import random
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
@@ -19,6 +19,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Header: TypeAlias = tuple[bytes, bytes]
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_random: Final = random.Random()  # noqa: S311 - an id is to be unique, not secret; seeded by the system, but asked once
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 
@@ -179,4 +180,4 @@ class Exchange:
 
 def _request_id(asked: bytes) -> str:
     """The client's own id when it is harmless to repeat in headers and logs, else a new one."""
-    return asked.decode() if _REQUEST_ID.fullmatch(asked) else f"req-{secrets.token_hex(12)}"
+    return asked.decode() if _REQUEST_ID.fullmatch(asked) else f"req-{_random.getrandbits(96):024x}"

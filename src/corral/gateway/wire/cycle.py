@@ -30,7 +30,7 @@ class Cycle:
 
     __slots__ = (
         "_announced", "_body", "_chunked", "_finished", "_headless", "_keep", "_left", "_line", "_missing", "_size",
-        "_started", "_told", "_waiter", "ended", "expects", "gone", "scope", "slow",
+        "_started", "_told", "_unsent", "_waiter", "ended", "expects", "gone", "scope", "slow",
     )  # fmt: skip
 
     def __init__(self, line: Wire, scope: dict[str, Any], *, keep: bool, expects: bool) -> None:
@@ -47,6 +47,7 @@ class Cycle:
         self._left: Callable[[], object] | None = None
         self._started = self._finished = self._chunked = False
         self._headless = scope["method"] == "HEAD"
+        self._unsent = b""  # the answer's head
         self._keep = keep
         self._told = False  # that the request's body is complete
         self._missing = 0  # bytes of the answer's declared length
@@ -122,10 +123,12 @@ class Cycle:
         if self.gone:
             return
         if message["type"] == "http.response.start":
-            self._line.write(self._head(message["status"], message["headers"]))
+            self._unsent = self._head(message["status"], message["headers"])  # goes out with what follows
             return
         part, more = message.get("body", b""), message.get("more_body", False)
         framed = self._framed(part, last=not more)
+        if self._unsent:
+            framed, self._unsent = self._unsent + framed, b""
         if framed:
             self._line.write(framed)
         if not more:

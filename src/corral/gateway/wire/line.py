@@ -68,6 +68,7 @@ class Line(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._expects = False  # the client waits for a 100 before it sends its body
         self.until = hub.loop.time() + hub.limits.head_seconds  # when it is too late for what is waited for
 
     # What the event loop calls
@@ -131,6 +132,7 @@ class Line(asyncio.Protocol):
         self._url = b""
         self._headers = []
         self._head_size = 0
+        self._expects = False
 
     def on_url(self, url: bytes) -> None:
         """Add to the URL."""
@@ -139,8 +141,11 @@ class Line(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, in lower case as ASGI has it."""
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        self._headers.append((name, value))
         self._head_size += len(name) + len(value)
+        if name == b"expect":
+            self._expects = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
         """Begin to answer, or line up behind an answer that is under way."""
@@ -163,8 +168,7 @@ class Line(asyncio.Protocol):
             "client": self._client,
         }
         keep = version == "1.1" and self._parser.should_keep_alive() and not self._parser.should_upgrade()
-        expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers)
-        cycle = self._parsed = Cycle(self, scope, keep=keep, expects=expects)
+        cycle = self._parsed = Cycle(self, scope, keep=keep, expects=self._expects)
         self.until = self._hub.loop.time() + self._hub.limits.body_seconds
         if self._current is None:
             self._answer(cycle)
@@ -248,6 +252,7 @@ class Line(asyncio.Protocol):
         try:
             await self._hub.application(cycle.scope, cycle.receive, cycle.send)
         finally:
+            cycle.scope.clear()  # it refers to the cycle: without this, each request would be left to the collector
             if not cycle.finished and not cycle.gone:  # cut short, as its client is to see
                 self.transport.close()
 
