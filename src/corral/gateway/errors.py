@@ -100,33 +100,6 @@ def too_large(limit: int) -> ApiError:
     return ApiError(413, message, code="request_too_large")
 
 
-def compressed(encoding: str) -> ApiError:
-    """The body is compressed: refused, since a few bytes of it can become any number."""
-    message = f"The request's body is compressed with {_quote(encoding)}; send it as it is, without Content-Encoding."
-    return ApiError(415, message, code="compressed_body")
-
-
-def slow_body() -> ApiError:
-    """The client stopped sending within its body."""
-    return ApiError(408, "The request's body did not come in time.", code="request_timeout")
-
-
-def slow_head() -> ApiError:
-    """The client did not send its headers in time."""
-    return ApiError(408, "The request's headers did not come in time.", code="request_timeout")
-
-
-def broken_http(why: str) -> ApiError:
-    """What came is no HTTP/1.1, or could be read in two ways."""
-    return ApiError(400, f"This is not an HTTP request that can be read: {_quote(why)}.", code="invalid_http")
-
-
-def head_too_large(limit: int) -> ApiError:
-    """URL and headers together are larger than `limit` bytes."""
-    message = f"The request's headers are larger than the limit of {format_bytes(limit)}."
-    return ApiError(431, message, code="headers_too_large")
-
-
 def too_many_connections() -> ApiError:
     """The server has as many connections as it may have."""
     message = "The server has too many connections; try again later."

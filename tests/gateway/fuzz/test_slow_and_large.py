@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from corral.gateway.wire import connection
+from corral.gateway.wire.limits import Limits
 from gateway.conftest import REQUEST, eventually
 from gateway.fake_engine import streams_for_ever
 from gateway.fuzz.raw import Leftovers, Talk, converse, healthy
@@ -70,9 +70,8 @@ async def test_a_head_has_a_bound(gateway, engine, head):
     assert await healthy(gateway.port)
 
 
-async def test_what_stops_in_the_middle_is_told_so_and_closed(gateway, engine, monkeypatch):
-    monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.1)
-    monkeypatch.setattr(connection, "_BODY_SECONDS", 0.1)
+async def test_what_stops_in_the_middle_is_told_so_and_closed(gateway, engine):
+    gateway._server.hub.limits = Limits(head_seconds=0.1, body_seconds=0.1)
     one = CHAT + b"Content-Length: 2\r\n\r\n{}"
     stopped = {
         "a silent connection": b"",
@@ -91,8 +90,8 @@ async def test_what_stops_in_the_middle_is_told_so_and_closed(gateway, engine, m
     await before.none(engine)
 
 
-async def test_a_slow_writer_is_served(gateway, engine, monkeypatch):
-    monkeypatch.setattr(connection, "_BODY_SECONDS", 0.8)
+async def test_a_slow_writer_is_served(gateway, engine):
+    gateway._server.hub.limits = Limits(body_seconds=0.8)
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     body = b'{"model": "m"}'
     writer.write(CHAT + b"Content-Length: %d\r\n\r\n" % len(body))

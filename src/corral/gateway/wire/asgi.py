@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from corral.gateway import errors
 from corral.gateway.desk.values import Outcome
 from corral.gateway.errors import ApiError
 from corral.gateway.keyring import ANONYMOUS, Identity
@@ -84,14 +83,9 @@ class Exchange:
         """The whole body; `refuse(limit)` is raised as soon as it is known to be longer than `limit` bytes."""
         if int(self.headers.get(b"content-length", b"0")) > limit:
             raise refuse(limit)
-        encoding = self.headers.get(b"content-encoding", b"identity")
-        if encoding.lower() != b"identity":
-            raise errors.compressed(encoding.decode("latin-1"))
         parts: list[bytes] = []
         while True:
             message = await self._receive()
-            if message["type"] == "corral.slow":
-                raise errors.slow_body()
             if message["type"] != "http.request":
                 raise ClientGone
             parts.append(message.get("body", b""))

@@ -30,7 +30,7 @@ class Cycle:
 
     __slots__ = (
         "_announced", "_body", "_chunked", "_finished", "_headless", "_keep", "_left", "_line", "_missing", "_size",
-        "_started", "_told", "_unsent", "_waiter", "ended", "expects", "gone", "scope", "slow",
+        "_started", "_told", "_unsent", "_waiter", "ended", "expects", "gone", "scope",
     )  # fmt: skip
 
     def __init__(self, line: Wire, scope: dict[str, Any], *, keep: bool, expects: bool) -> None:
@@ -39,7 +39,6 @@ class Cycle:
         self.expects = expects  # the client waits for a 100 before it sends its body
         self.ended = False  # the request's body is complete
         self.gone = False  # the client is
-        self.slow = False  # the client was silent too long within its body
         self._line = line
         self._body: deque[bytes] = deque()
         self._size = 0
@@ -85,11 +84,6 @@ class Cycle:
         self.ended = True
         self._wake()
 
-    def be_slow(self) -> None:
-        """The client stopped sending."""
-        self.slow = True
-        self._wake()
-
     def leave(self) -> None:
         """The client is gone."""
         if self.gone:
@@ -106,12 +100,10 @@ class Cycle:
         if self.expects and not self._started:
             self._line.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.expects = False
-        while not (self._body or self.gone or self.slow or self._finished or (self.ended and not self._told)):
+        while not (self._body or self.gone or self._finished or (self.ended and not self._told)):
             await self._wait()
         if self.gone or self._finished:
             return {"type": "http.disconnect"}
-        if self.slow and not self._body:
-            return {"type": "corral.slow"}
         self._told = self.ended
         parts, self._body, self._size = self._body, deque[bytes](), 0
         self._line.hold(reading=True)

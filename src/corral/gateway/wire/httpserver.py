@@ -10,8 +10,9 @@ import socket
 import ssl
 from typing import Final
 
+from corral.gateway.wire.hub import Application, Hub
 from corral.gateway.wire.limits import Limits
-from corral.gateway.wire.line import Application, Hub, Line
+from corral.gateway.wire.line import Line
 
 _AFTER_GRACE_SECONDS: Final = 1.0
 _HANDSHAKE_SECONDS: Final = 10.0

@@ -9,7 +9,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one server. Seconds are kept to within one."""
 
     connections: int = 4096
-    head_bytes: int = 64 * KIB
+    headers: int = 128
+    head_bytes: int = 64 * KIB  # of the request line and all headers
     head_seconds: float = 10.0  # from a connection's first moment, or a later request's first byte, to its last header
     body_seconds: float = 30.0  # of silence within a body
     # Longer than the pools of common clients keep a connection (httpx 5 s, aiohttp 15 s, nginx 60 s), so that it is not

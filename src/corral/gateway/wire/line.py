@@ -1,8 +1,16 @@
-"""One client's HTTP/1.1 connection: bytes to requests by httptools' parser, one answer at a time; knows no route."""
+"""One client's HTTP/1.1 connection: bytes to requests by httptools' parser, one answer at a time; knows no route.
+
+Decisions that are easy to get wrong:
+
+- A wish for another protocol is ignored, as RFC 9110 (7.8) has it. The parser stops there and would drop the request's
+  own body, so the request is read again without that header.
+- The fields of a trailer are dropped, as RFC 9110 (6.5.1) advises: as headers they could say who asks.
+- What could be read in two ways is refused, and so is all that follows it on the connection.
+- Nothing is written into the middle of an answer. A client that breaks HTTP meanwhile is cut off.
+"""
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, Final, cast
 from urllib.parse import unquote
@@ -10,46 +18,21 @@ from urllib.parse import unquote
 import httptools
 
 from corral.gateway import errors
+from corral.gateway.errors import ApiError
 from corral.gateway.wire.cycle import Cycle
-from corral.gateway.wire.limits import Limits
+from corral.gateway.wire.heads import fault, without_upgrade
+from corral.gateway.wire.hub import Hub
+from corral.units import KIB
 
-Application = Callable[[Any, Any, Any], Awaitable[None]]
-_SECOND: Final = 1.0
+_VERSIONS: Final = ("1.1", "1.0")
+_QUEUED: Final = 16  # requests that wait behind another one of the same connection
+_FRAMING: Final = 16  # bytes beside one of a body: chunks of one byte each need 6
+_FRAMING_LIMIT: Final = 1024 * KIB  # beyond that: chunk extensions and trailers without end; a few reads of the socket
+_LINGER_SECONDS: Final = 1.0  # for a client to read its refusal while it still sends
 
 
-class Hub:
-    """What the connections of one server share."""
-
-    def __init__(self, application: Application, limits: Limits) -> None:
-        self.application = application
-        self.limits = limits
-        self.lines: set[Line] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.empty = asyncio.Event()  # there is no connection
-        self.empty.set()
-        self.leaving = False  # no connection waits for a further request
-        self.loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def joined(self, line: "Line") -> None:
-        """A connection is there."""
-        self.lines.add(line)
-        self.empty.clear()
-        if self._timer is None:
-            self._timer = self.loop.call_later(_SECOND, self._look)
-
-    def left(self, line: "Line") -> None:
-        """A connection is gone."""
-        self.lines.discard(line)
-        if not self.lines:
-            self.empty.set()
-
-    def _look(self) -> None:
-        """Once a second, while there are connections: cheaper than timers for each part of each request."""
-        self._timer = self.loop.call_later(_SECOND, self._look) if self.lines else None
-        now = self.loop.time()
-        for line in [line for line in self.lines if line.until < now]:
-            line.be_late()
+class _Refused(Exception):
+    """Carries an ApiError out through the parser."""
 
 
 class Line(asyncio.Protocol):
@@ -57,19 +40,21 @@ class Line(asyncio.Protocol):
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = _parser(self)
         self._current: Cycle | None = None  # whose answer is not complete
         self._parsed: Cycle | None = None  # whose body is not complete
         self._queue: deque[Cycle] = deque()
-        self._spoilt: errors.ApiError | None = None  # why nothing more is read
+        self._deaf = False  # nothing more is read
+        self._last = False  # the request that was read last is to be the last
         self._reading = True
-        self._heading = False  # within a request's head
-        self._head_size = 0
         self._writable: asyncio.Future[None] | None = None
+        self._heading = False  # within a request's head
+        self._begun = 0  # requests that began in what was read last
+        self._bytes = 0  # of this request: its head, framing and trailer; less what they may be beside so much body
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._expects = False  # the client waits for a 100 before it sends its body
         self.until = hub.loop.time() + hub.limits.head_seconds  # when it is too late for what is waited for
+        self._quiet = False  # it is no request that is waited for, and its lateness is no fault
 
     # What the event loop calls
 
@@ -77,28 +62,26 @@ class Line(asyncio.Protocol):
         """Take its place among the others, if there is one."""
         self.transport = cast("asyncio.Transport", transport)
         self._client = transport.get_extra_info("peername") or None
-        self._encrypted = transport.get_extra_info("sslcontext") is not None
+        self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
         self._hub.joined(self)
         if len(self._hub.lines) > self._hub.limits.connections:
             self._refuse(errors.too_many_connections())
 
     def data_received(self, data: bytes) -> None:
         """Give it to the parser."""
-        if self._spoilt is not None:
+        if self._deaf:
             return
         if self._parsed is not None:
-            self.until = self._hub.loop.time() + self._hub.limits.body_seconds
+            self._wait(self._hub.limits.body_seconds)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return  # answered as if it had not been asked for
+            while data:
+                data = self._feed(data)
         except httptools.HttpParserError as error:
-            self._refuse(errors.broken_http(str(error)))
-            return
-        if self._heading:
-            self._head_size += len(data)
-        if self._head_size > self._hub.limits.head_bytes:
-            self._refuse(errors.head_too_large(self._hub.limits.head_bytes))
+            if self._last and self._parsed is None:  # behind the last request may come what will
+                self._deaf = True
+                return
+            cause = error.__context__
+            self._refuse(cast("ApiError", cause.args[0]) if isinstance(cause, _Refused) else errors.not_http())
 
     def eof_received(self) -> None:
         """The client sends no more: it is taken to be gone, though the connection may take long to close."""
@@ -126,50 +109,43 @@ class Line(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Begin with nothing."""
+        self._begun += 1
         self._heading = True
-        if self._current is None:
-            self.until = self._hub.loop.time() + self._hub.limits.head_seconds
+        self._bytes = 0
         self._url = b""
         self._headers = []
-        self._head_size = 0
-        self._expects = False
+        if self._current is None:
+            self._wait(self._hub.limits.head_seconds)
 
     def on_url(self, url: bytes) -> None:
         """Add to the URL."""
         self._url += url
-        self._head_size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header, in lower case as ASGI has it."""
-        name = name.lower()
-        self._headers.append((name, value))
-        self._head_size += len(name) + len(value)
-        if name == b"expect":
-            self._expects = value.lower() == b"100-continue"
+        """Keep a header, in lower case as ASGI has it; not a field of a trailer."""
+        if self._heading:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Begin to answer, or line up behind an answer that is under way."""
         self._heading = False
-        if self._head_size > self._hub.limits.head_bytes:
-            return  # refused as soon as the parser is done with what came
-        self._head_size = 0
+        if self._last:
+            return
         version = self._parser.get_http_version()
-        url = httptools.parse_url(self._url)
-        path = url.path.decode("ascii") if url.path else ""
-        scope: dict[str, Any] = {
-            "type": "http",
-            "http_version": version,
-            "method": self._parser.get_method().decode(),
-            "scheme": "https" if self._encrypted else "http",
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": url.path,
-            "query_string": url.query or b"",
-            "headers": self._headers,
-            "client": self._client,
-        }
-        keep = version == "1.1" and self._parser.should_keep_alive() and not self._parser.should_upgrade()
-        cycle = self._parsed = Cycle(self, scope, keep=keep, expects=self._expects)
-        self.until = self._hub.loop.time() + self._hub.limits.body_seconds
+        if len(self._queue) >= _QUEUED or version not in _VERSIONS:
+            raise _Refused(errors.not_http())
+        fields = dict(self._headers)
+        if (refusal := fault(self._url, self._headers, fields, self._hub.limits)) is not None:
+            raise _Refused(refusal)
+        if self._parser.should_upgrade():
+            if self._parser.get_method() == b"CONNECT":
+                raise _Refused(errors.not_http())
+            return
+        keep = version == "1.1" and self._parser.should_keep_alive()
+        self._last = not keep
+        expects = fields.get(b"expect", b"").lower() == b"100-continue"
+        cycle = self._parsed = Cycle(self, self._scope(version), keep=keep, expects=expects)
+        self._wait(self._hub.limits.body_seconds)
         if self._current is None:
             self._answer(cycle)
         else:
@@ -178,15 +154,20 @@ class Line(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Pass it to whoever answers."""
+        self._bytes -= len(body) * _FRAMING
         if self._parsed is not None:
             self._parsed.fed(body)
 
     def on_message_complete(self) -> None:
         """From here on the client may take its time."""
-        if self._parsed is not None:
-            self._parsed.end()
+        if self._parsed is None or self._parser.should_upgrade():
+            return
+        self._parsed.end()
         self._parsed = None
-        self.until = inf if self._current is not None else self._hub.loop.time() + self._hub.limits.idle_seconds
+        if self._current is None:
+            self._wait(self._hub.limits.idle_seconds, quiet=True)
+        else:
+            self.until = inf
 
     # What a cycle calls
 
@@ -209,31 +190,27 @@ class Line(asyncio.Protocol):
     def answered(self, *, keep: bool) -> None:
         """An answer is complete: go on with the next request, wait for one, or end."""
         self._current = None
-        if not keep or (self._hub.leaving and not self._queue):
-            self.transport.close()
-        elif self._queue:
+        if self._queue:
             self._answer(self._queue.popleft())
             self.hold(reading=True)
-        elif self._spoilt is not None:
-            self._say(self._spoilt)
+        elif not keep or self._hub.leaving:
+            self._close(linger=self._parsed is not None)
         else:
             self.hold(reading=True)
-            if self._parsed is None:
-                limits = self._hub.limits
-                seconds = limits.head_seconds if self._heading else limits.idle_seconds
-                self.until = self._hub.loop.time() + seconds
+            if self._heading:
+                self._wait(self._hub.limits.head_seconds)
+            elif self._parsed is None:
+                self._wait(self._hub.limits.idle_seconds, quiet=True)
 
-    # What the server calls
+    # What the hub calls
 
     def be_late(self) -> None:
         """What was waited for did not come in time."""
         self.until = inf
-        if self._parsed is not None and not self._parsed.finished:
-            self._parsed.be_slow()
-        elif self._heading:
-            self._refuse(errors.slow_head())
-        else:
+        if self._quiet or self._deaf or (self._parsed is not None and self._parsed.finished):
             self.transport.close()
+        elif self._reading:  # else it is this side that keeps the client waiting
+            self._refuse(errors.too_slow())
 
     def leave(self) -> None:
         """Wait for no further request."""
@@ -241,6 +218,38 @@ class Line(asyncio.Protocol):
             self.transport.close()
 
     # Inside
+
+    def _feed(self, data: bytes) -> bytes:
+        """Parse; what must be parsed once more is given back."""
+        within = self._heading or self._parsed is not None
+        self._begun = 0
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            again = without_upgrade(self._parser, self._url, self._headers)
+            self._parser = _parser(self)
+            return again + data[stopped.args[0] :]
+        if self._begun + within == 1:  # else it is not known which bytes are of the last request
+            self._bytes += len(data)
+        limits = self._hub.limits
+        if self._bytes > (limits.head_bytes if self._heading else _FRAMING_LIMIT) and (self._heading or self._parsed):
+            self._refuse(errors.head_too_large(limits.head_bytes))
+        return b""
+
+    def _scope(self, version: str) -> dict[str, Any]:
+        url = httptools.parse_url(self._url)
+        path = url.path.decode("ascii") if url.path else ""
+        return {
+            "type": "http",
+            "http_version": version,
+            "method": self._parser.get_method().decode(),
+            "scheme": self._scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "headers": self._headers,
+            "client": self._client,
+        }
 
     def _answer(self, cycle: Cycle) -> None:
         self._current = cycle
@@ -256,26 +265,45 @@ class Line(asyncio.Protocol):
             if not cycle.finished and not cycle.gone:  # cut short, as its client is to see
                 self.transport.close()
 
+    def _wait(self, seconds: float, *, quiet: bool = False) -> None:
+        self.until = self._hub.loop.time() + seconds
+        self._quiet = quiet
+
     def _leave(self) -> None:
         for cycle in (*self._queue, self._parsed, self._current):
             if cycle is not None:
                 cycle.leave()
         self._queue.clear()
 
-    def _refuse(self, error: errors.ApiError) -> None:
-        """Read no more; say why, once the answers before are complete."""
-        self._spoilt = error
-        if self._parsed is not None:
-            self._parsed.leave()
-        if not self.transport.is_closing():
-            self.transport.pause_reading()
-        if self._current is None or self._current is self._parsed:
-            self._say(error)
-
-    def _say(self, error: errors.ApiError) -> None:
-        if self._current is None or not self._current.started:
+    def _refuse(self, error: ApiError) -> None:
+        """Answer with an error, unless another answer is on its way, and end the connection."""
+        self._deaf = True
+        current = self._current
+        said = current is None or (current is self._parsed and not current.started)
+        self._leave()
+        if said:
             body = error.body()
-            head = f"HTTP/1.1 {error.status} {error.code}\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            more = b"".join(b"%b: %b\r\n" % pair for pair in error.headers)
-            self.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (head.encode(), more, len(body), body))
-        self.transport.close()
+            head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n"
+            headers = b"".join(b"%b: %b\r\n" % pair for pair in error.headers)
+            self.write(head % (error.status, (error.code or "").encode(), len(body)) + headers + b"\r\n" + body)
+            self._close(linger=True)
+        else:
+            self.transport.close()
+
+    def _close(self, *, linger: bool) -> None:
+        """Close; later, if the client may still send: the kernel would reset the connection, and the answer be lost."""
+        self._deaf = True
+        if not linger:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.hold(reading=True)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self._wait(_LINGER_SECONDS, quiet=True)
+
+
+def _parser(line: Line) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(line)
+    # What follows a request that is to be the last is not looked at, and so is no reason to break off its answer.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
