@@ -203,7 +203,7 @@ class LocalAdmission:
         try:
             works = await probe(replica)
         finally:
-            self._desk.probed(replica.id, works, time.monotonic())
+            self._desk.probed(replica.id, ok=works, now=time.monotonic())
             self.turn()
 
 
