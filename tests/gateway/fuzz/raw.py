@@ -7,11 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import h11
+from hypothesis import strategies as st
 
 from gateway.conftest import eventually
 
 QUIET_SECONDS = 0.02  # without a byte: what is to come from a fake engine on loopback has come
 _LIMIT = 8_000_000
+CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+EDITS = st.lists(
+    st.tuples(st.integers(0, 5000), st.integers(0, 2), st.sampled_from(b"\r\n \t:0;\x00\xffaA/")), max_size=2
+)
 
 
 @dataclass
@@ -153,3 +158,12 @@ async def healthy(port):
         await loop.sock_connect(probe, ("127.0.0.1", port))
         await loop.sock_sendall(probe, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         return (await asyncio.wait_for(loop.sock_recv(probe, 4096), 5)).startswith(b"HTTP/1.1 200 ")
+
+
+def edited(data, edits):
+    """The bytes with a few of them replaced."""
+    data = bytearray(data)
+    for place, removed, byte in edits:
+        at = place % (len(data) + 1)
+        data[at : at + removed] = bytes([byte])
+    return bytes(data)

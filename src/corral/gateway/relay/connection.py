@@ -154,8 +154,15 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls
 
+    def on_message_begin(self) -> None:
+        """Refuse an answer that nobody asked for, behind the one that was; what is complete stays so."""
+        if self.complete:
+            raise Broken("the engine said something unasked")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
+        """Keep a header; the fields of a trailer come too late to be any."""
+        if self._headed:
+            return
         name = name.lower()
         if name == b"content-length":
             self.length = value
