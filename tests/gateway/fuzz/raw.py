@@ -128,10 +128,10 @@ class Leftovers:
 
     async def none(self, engine=None):
         """Wait until there are none; AssertionError names them."""
-        with suppress(AssertionError):
+        try:
             await eventually(lambda: not any(self._left(engine).values()), 2)
-        left = self._left(engine)
-        assert not any(left.values()), left
+        except AssertionError:
+            raise AssertionError(self._left(engine)) from None
 
     def _left(self, engine):
         tasks, sockets = asyncio.all_tasks(), _sockets()
