@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-soak bench-start bench-memory bench-plan bench-ranking bench-validate fit judge claims lock clean
+.PHONY: help up test test-fast test-slow lint lab system bench-gateway bench-soak bench-start bench-memory bench-plan bench-ranking bench-routing bench-validate fit judge claims lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,9 @@ bench-plan: $(VENV)/.dev ## How long planning takes: every layout of a model on 
 
 bench-ranking: $(VENV)/.dev ## Of two measured layouts of one model: how often the faster is ranked first
 	$(BIN)/python benchmarks/ranking.py $(ARGS)
+
+bench-routing: $(VENV)/.dev ## How long people wait under each way to choose a replica: a simulation
+	$(BIN)/python benchmarks/routing.py $(ARGS)
 
 claims: $(VENV)/.installed ## Write docs/claims.md: what the source documents claim, beside what Corral computes
 	$(BIN)/corral claims --output docs/claims.md
