@@ -15,6 +15,7 @@ from corral.gateway.desk.breaker import Event
 from corral.gateway.desk.models import Model
 from corral.gateway.desk.names import Names
 from corral.gateway.desk.places import Answer, Places
+from corral.gateway.desk.replicas import ReplicaState
 from corral.gateway.desk.reports import Demand, Snapshot, demands, snapshot
 from corral.gateway.desk.serving import ServedModel
 from corral.gateway.desk.settings import DeskSettings
@@ -32,6 +33,7 @@ class Desk:
         self._settings = settings or DeskSettings()
         self._names = Names()
         self._accounts: dict[str, Account] = {"": Account(NOBODY)}
+        self._replicas: dict[str, tuple[Model, ReplicaState]] = {}  # by id
         self._places = Places(self._settings, self._names)
 
     # What is served, and to whom.
@@ -47,6 +49,9 @@ class Desk:
             model.adopt(served, now)
             if renamed:
                 self._names.changed()
+        self._replicas = {
+            state.replica.id: (each, state) for each in self._names.models.values() for state in each.replicas
+        }
         self._places.changed(model)
 
     def withdraw(self, name: str) -> None:
@@ -54,6 +59,8 @@ class Desk:
         model = self._names.models.pop(name, None)
         if model is not None:
             self._names.changed()
+            for state in model.replicas:
+                self._replicas.pop(state.replica.id, None)
             self._places.gone(model)
 
     def set_keys(self, keys: Mapping[str, KeyLimits]) -> None:
@@ -133,25 +140,21 @@ class Desk:
 
     def next_due(self) -> float:
         """When to ask `due` and `probes` next, if nothing happens before; inf: not before something happens."""
-        return min(self._places.next(), min((model.probe_at() for model in self._names.models.values()), default=inf))
+        return min(
+            self._places.next(), min([state.breaker.probe_at for _, state in self._replicas.values()], default=inf)
+        )
 
     # Engines.
 
     def probes(self, now: float) -> list[Replica]:
         """The replicas to probe now with a real generation of one token; each is named once until `probed` tells."""
-        return [
-            state.replica
-            for model in self._names.models.values()
-            for state in model.replicas
-            if state.breaker.wants_probe(now)
-        ]
+        return [state.replica for _, state in self._replicas.values() if state.breaker.wants_probe(now)]
 
     def probed(self, replica: str, *, ok: bool, now: float) -> None:
-        """How a probe ended."""
-        for model in self._names.models.values():
-            for state in model.replicas:
-                if state.replica.id == replica:
-                    self._places.tell(model, state, Event.PROBE_WORKED if ok else Event.PROBE_FAILED, now)
+        """How a probe ended. A replica that is gone meanwhile is no error."""
+        if replica in self._replicas:
+            model, state = self._replicas[replica]
+            self._places.tell(model, state, Event.PROBE_WORKED if ok else Event.PROBE_FAILED, now)
 
     def demanded(self, now: float) -> list[Demand]:
         """The models that requests ask for and that are not loaded, the longest waited for first."""

@@ -114,10 +114,6 @@ class Model:
         """Whether some replica can take a request now."""
         return any(state.free() for state in self.replicas)
 
-    def probe_at(self) -> float:
-        """When the next replica is probed; inf: none is going to be."""
-        return min((state.breaker.probe_at for state in self.replicas), default=inf)
-
     def back_in(self, now: float) -> float:
         """Seconds until it is known whether one of its replicas is back; inf: there is none."""
         return min((state.breaker.wait(now) for state in self.replicas), default=inf)
