@@ -5,9 +5,10 @@
 Simulated, not measured: engines read one prompt at a time and write all answers together, each slowing the other; they
 keep blocks of prompts in a cache of bounded size, least recently used out first; beyond their slots they queue by
 themselves. The routers are the gateway's own desk, which is told no speed and learns them all; round robin; fewest in
-flight (ties by turns); and pure cache-aware routing by the rule of SGLang's router (the replica with the longest match
+flight (ties by turns); and pure cache-aware routing by the rule of SGLang's router: the replica with the longest match
 above a share of 0.3, else the one that was sent the fewest blocks; the fewest in flight only when the difference
-exceeds 64 and a factor of 1.5: its documented defaults). All see the same arrivals, from the same seeds.
+exceeds 64 and a factor of 1.5. These are its documented defaults. Ties go to the fewest in flight, which is kinder than
+it is. All see the same arrivals, from the same seeds.
 
 TTFT counts from a request's arrival, its wait at the desk included, of requests that were answered. Nothing is
 repeated, so that a failed request is seen as one, but for the last row of the failing case. There, a router that loses
@@ -205,9 +206,9 @@ class CacheAware(Router):
             match = [
                 next((n for n in range(len(job.blocks), 0, -1) if job.blocks[n - 1] in sent), 0) for sent in self._sent
             ]
-            to = max(engines, key=lambda engine: match[engine])
+            to = max(engines, key=lambda engine: (match[engine], -self.flying[engine]))
             if match[to] <= 0.3 * len(job.blocks):
-                to = min(engines, key=lambda engine: len(self._sent[engine]))
+                to = min(engines, key=lambda engine: (len(self._sent[engine]), self.flying[engine]))
         self._sent[to].update(job.blocks)
         return to
 
@@ -315,6 +316,9 @@ class Run:
         self.router = make(len(self.engines))
         self.tally = Tally()
         self._order = itertools.count()
+        self._looks = [float("inf")] * len(
+            self.engines
+        )  # when each engine is looked at next; other such events are old
         self._events: list[tuple[float, int, str, Job | int]] = []
         for job in case.load(random.Random(seed), seconds):  # noqa: S311 - a simulation's
             self._push(job.due, "arrive", job)
@@ -331,7 +335,7 @@ class Run:
             if isinstance(what, int):
                 if kind == "desk":
                     self._desk(now)
-                else:
+                elif now == self._looks[what]:
                     self._engine(what, now)
             elif kind == "arrive":
                 self._start(self.router.arrive(what, now), now)
@@ -361,7 +365,7 @@ class Run:
             else:
                 self._engine(number, now)
                 engine.add(job)
-                self._push(engine.next(), "engine", number)
+                self._look(number)
 
     def _engine(self, number: int, now: float) -> None:
         engine = self.engines[number]
@@ -371,8 +375,13 @@ class Run:
                 end="answered", status=200, seconds=now - job.granted, first_token=first, prompt_tokens=job.prompt,
                 cached_tokens=job.cached, output_tokens=job.answer,
             ), now)  # fmt: skip
-        if (at := engine.next()) < float("inf"):
-            self._push(max(at, now), "engine", number)
+        self._look(number)
+
+    def _look(self, number: int) -> None:
+        at = self.engines[number].next()
+        if at != self._looks[number] and at < float("inf"):
+            self._push(at, "engine", number)
+        self._looks[number] = at
 
     def _end(self, job: Job, outcome: Outcome, now: float) -> None:
         started = self.router.end(job, outcome, now)
