@@ -43,6 +43,7 @@ class Connection(asyncio.Protocol):
         self.streams = False  # the answer is a stream of events
         self.complete = False  # the answer came to its end
         self._headed = False
+        self._unasked = False
         self._kept = False
         self._head_size = 0
         self._delimited = False  # whether the answer says itself where it ends
@@ -126,7 +127,9 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._end(Broken("the engine changed the protocol"))
             return
-        if not self._headed and self._head_size > _HEAD:
+        if self._unasked:
+            self._end(Broken("the engine said something unasked"))
+        elif not self._headed and self._head_size > _HEAD:
             self._end(Broken("endless headers"))
         elif self._size > _READ_AHEAD and self._reads:
             self._reads = False
@@ -155,12 +158,11 @@ class Connection(asyncio.Protocol):
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        """Refuse an answer that nobody asked for, behind the one that was; what is complete stays so."""
-        if self.complete:
-            raise Broken("the engine said something unasked")
+        """Note an answer behind the answer."""
+        self._unasked = self.complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; the fields of a trailer come too late to be any."""
+        """Keep a header; not a field of a trailer."""
         if self._headed:
             return
         name = name.lower()
@@ -176,13 +178,15 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Note the status, unless it is an interim one."""
         status = self._parser.get_status_code()
-        if status >= 200:
+        if status >= 200 and not self._unasked:
             self.status = status
             self._headed = True
             self._kept = self._parser.should_keep_alive()  # the parser knows no longer once the message is complete
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body."""
+        if self._unasked:
+            return
         self._chunks.append(body)
         self._size += len(body)
 
