@@ -14,11 +14,17 @@ from corral.store.values import Deployment
 def run_down(names: tuple[str, ...], *, as_json: bool) -> None:
     """End the named deployments, or all; those that have ended already are no error."""
     with Store(time.time) as store:
+        offered = [offer.name for offer in store.offers()]
         known = store.deployments()
-        unknown = [name for name in names if not any(name in {d.name, d.serves} for d in known)]
+        there = dict.fromkeys([*offered, *(d.serves for d in known), *(d.name for d in known)])
+        unknown = [name for name in names if name not in there]
         if unknown:
-            there = ", ".join(d.name for d in known) or "none"
-            raise BadInput(f"There is no deployment named {unknown[0]}.", f"Those that are known: {there}.")
+            raise BadInput(
+                f"There is no deployment named {unknown[0]}.", f"Those that are known: {', '.join(there) or 'none'}."
+            )
+        withdrawn = [name for name in offered if not names or name in names]
+        store.withdraw(*withdrawn)  # first, so that none is loaded again
+        known = store.deployments()
         # A model's name means all its replicas, a replica's own name that one.
         ending = [d for d in known if (not names or {d.name, d.serves} & set(names)) and d.state != "stopped"]
         for deployment in ending:
@@ -26,7 +32,10 @@ def run_down(names: tuple[str, ...], *, as_json: bool) -> None:
         ended, left = _wait(store, ending)
         wait_for_the_head(store)
         if as_json:
-            print_json({"schema": "corral.down/1", "ended": ended, "left": left})
+            more = {"withdrawn": withdrawn} if withdrawn else {}
+            print_json({"schema": "corral.down/1", "ended": ended, "left": left} | more)
+        elif withdrawn and not ending:
+            stderr.print(f"{escape(', '.join(withdrawn))}: offered no more; nothing was loaded.")
         elif not ending:
             stderr.print("Nothing runs.")
         for name in ended if not as_json else ():

@@ -91,7 +91,7 @@ def wait_stopped(store: Store, name: str, pause: Pause) -> Detail:
 
 def wait_for_the_head(store: Store) -> None:
     """A head without deployments ends; wait for that, so that nothing runs when a command has ended its deployment."""
-    while head_lives() and not store.live():
+    while head_lives() and not store.live() and not store.offers():
         time.sleep(LOOK_SECONDS / 2)
 
 

@@ -11,7 +11,7 @@ from corral.cli.console import console, print_json
 from corral.errors import ExitCode
 from corral.launcher.daemon import running_head
 from corral.store.state import Store
-from corral.store.values import LIVE, Deployment
+from corral.store.values import LIVE, Deployment, Offered
 from corral.units import format_bytes, format_seconds
 
 COLOURS = {"ready": "green", "failed": "red", "launching": "yellow", "stopping": "yellow", "queued": "yellow"}
@@ -22,21 +22,29 @@ def run_status(*, as_json: bool) -> None:
     head = running_head()
     with Store(time.time) as store:
         shown = [d for d in store.deployments() if d.state != "stopped"]
+        there = {d.serves for d in shown}
+        offers = store.offers()
+        unloaded = [offer for offer in offers if offer.name not in there]
         if as_json:
             print_json(
                 {
                     "schema": "corral.status/1",
                     "head": head.model_dump() | {"url": head.url} if head else None,
                     "deployments": [document(d) for d in shown],
+                    "offers": [
+                        offer.model_dump(mode="json", exclude={"request"})
+                        | {"name": offer.name, "loaded": offer.name in there}
+                        for offer in offers
+                    ],
                 }
             )
         else:
             console.print(f"Endpoint: {head.url}/v1 (process {head.pid})" if head else "No head runs.")
-            if shown:
-                console.print(_table(shown))
+            if shown or unloaded:
+                console.print(_table(shown, unloaded))
             else:
                 console.print("No deployment. `corral up` launches one.")
-            if head is None and any(d.state in LIVE for d in shown):
+            if head is None and (offers or any(d.state in LIVE for d in shown)):
                 console.print("  try: the same `corral up` again takes up what still runs; `corral down` ends it.")
             for deployment in shown:
                 if (failure := deployment.detail.failure) is not None:
@@ -62,7 +70,7 @@ def document(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _table(deployments: list[Deployment]) -> Table:
+def _table(deployments: list[Deployment], unloaded: list[Offered]) -> Table:
     table = Table("model", "state", "since", "engine", "layout", "nodes", "memory", "speed", box=None, pad_edge=False)
     for deployment in deployments:
         detail = deployment.detail
@@ -78,6 +86,8 @@ def _table(deployments: list[Deployment]) -> Table:
             format_bytes(sum(detail.rss.values())) if detail.rss else "",
             f"{speed:.0f} tok/s" if speed else "",
         )
+    for offer in unloaded:
+        table.add_row(escape(offer.name), "[dim]unloaded[/]", "", "loads when asked")
     return table
 
 

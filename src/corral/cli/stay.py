@@ -61,6 +61,30 @@ def stay(store: Store, names: Sequence[str], keeper: HeadKeeper, pause: Pause) -
         pause(LOOK_SECONDS)
 
 
+def stay_offered(store: Store, names: Sequence[str], keeper: HeadKeeper, pause: Pause) -> None:
+    """Stay while one of the models is offered, loaded or not."""
+    while any(offer.name in names for offer in store.offers()):
+        keeper.look()
+        pause(LOOK_SECONDS)
+    stderr.print(f"{escape(', '.join(names))}: offered no more.")
+    wait_for_the_head(store)
+
+
+def withdraw(store: Store, names: Sequence[str], pause: Pause) -> None:
+    """Offer the models no more, and end what runs of them; a second Ctrl-C leaves that to the head."""
+    store.withdraw(*names)
+    running = [d.name for d in store.deployments() if d.serves in names and d.state != "stopped"]
+    for name in running:
+        store.end(name)
+    try:
+        for name in running:
+            wait_stopped(store, name, pause)
+    except Interrupted:
+        stderr.print("They go on ending; `corral status` shows whether they have.")
+        return
+    wait_for_the_head(store)
+
+
 def _over(store: Store, name: str) -> Deployment | None:
     """The deployment if it runs no more; one that was launched again has not ended."""
     known = store.get(name)

@@ -58,7 +58,20 @@ class Asked(Value):
 
 def run_up(asked: Asked) -> None:
     """Launch; in the foreground stay until Ctrl-C, which ends the deployment."""
-    requests = requests_of(asked)
+    cluster = load_cluster(asked.cluster) if asked.cluster is not None else None
+    if (
+        cluster is not None
+        and cluster.models
+        and (not asked.model or any(asked.model == model.name for model in cluster.models))
+    ):
+        from corral.cli.serve import run_serve
+
+        return run_serve(asked, cluster)
+    return _run_one(asked, cluster)
+
+
+def _run_one(asked: Asked, cluster: Cluster | None) -> None:
+    requests = requests_of(asked, cluster)
     names = tuple(request.name for request in requests)
     endpoint = said(asked.host, asked.port, asked.tls_cert, asked.tls_key)
     interrupts = Interrupts()
@@ -93,7 +106,7 @@ def _runs_without_a_head(store: Store, request: DeploymentRequest) -> bool:
     return request.model_copy(update={"cluster": known.request.cluster}) == known.request
 
 
-def requests_of(asked: Asked) -> tuple[DeploymentRequest, ...]:
+def requests_of(asked: Asked, cluster: Cluster | None) -> tuple[DeploymentRequest, ...]:
     """Check the options and give what is wanted: one request for each replica."""
     layout, copies = split_replicas(asked.layout)
     if copies > 1 and asked.replicas > 1:
@@ -101,11 +114,11 @@ def requests_of(asked: Asked) -> tuple[DeploymentRequest, ...]:
             f"The layout {asked.layout} makes {copies} replicas, and --replicas asks for {asked.replicas}.",
             "Say it in one of the two.",
         )
-    request = request_of(asked.model_copy(update={"layout": layout}))
+    request = request_of(asked.model_copy(update={"layout": layout}), cluster)
     return request.replicas(max(copies, asked.replicas))
 
 
-def request_of(asked: Asked) -> DeploymentRequest:
+def request_of(asked: Asked, cluster: Cluster | None) -> DeploymentRequest:
     """Check the options and give what is wanted, once."""
     if asked.engine and asked.engine not in ENGINES:
         raise BadInput(f"There is no engine named {asked.engine!r}.", f"Use one of {', '.join(ENGINES)}.")
@@ -120,7 +133,7 @@ def request_of(asked: Asked) -> DeploymentRequest:
     return DeploymentRequest(
         name=name,
         model=source.path if source.kind == "local" else asked.model,
-        cluster=part_of(load_cluster(asked.cluster), asked.nodes),
+        cluster=part_of((cluster or load_cluster(None)).machines(), asked.nodes),
         engine=asked.engine or None,  # pyright: ignore[reportArgumentType] - checked above
         variant=asked.executor,
         layout=asked.layout or None,

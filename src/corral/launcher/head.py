@@ -10,6 +10,7 @@ import aiohttp
 from corral.gateway.table import Failed, Table
 from corral.launcher.ledger import Ledger
 from corral.launcher.runner import Runner
+from corral.launcher.swap import Swapper
 from corral.store.database import StoreFailed
 from corral.store.state import Store
 from corral.store.values import Deployment
@@ -27,6 +28,7 @@ class Head:
         self._table = table
         self._session = session
         self._ledger = Ledger()
+        self._swapper = Swapper(store, table, self._ledger, self._runner)
         self._runners: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
         self._trouble = ""  # what was last wrong with the database
         self._given_up: set[tuple[str, float]] = set()  # (name, created) of those whose runner had a defect
@@ -47,6 +49,7 @@ class Head:
                     return
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
+            await self._swapper.close()
             for _, task in self._runners.values():
                 task.cancel()
             for _, task in self._runners.values():
@@ -68,7 +71,8 @@ class Head:
         live = [d for d in self._store.live() if (d.name, d.created) not in self._given_up]
         for deployment in live:
             if deployment.state == "failed":
-                self._excuse(deployment)
+                if not self._swapper.offers(deployment.serves):
+                    self._excuse(deployment)
                 continue
             entry = self._runners.get(deployment.name)
             if entry is None:
@@ -82,7 +86,12 @@ class Head:
             if not task.cancelled() and (error := task.exception()) is not None:
                 self._give_up(name, error)
         self._forget({deployment.name for deployment in live})
-        return bool(live or self._runners)
+        offered = self._swapper.look(live)
+        return bool(live or self._runners or offered)
+
+    def _runner(self, name: str) -> Runner | None:
+        entry = self._runners.get(name)
+        return entry[0] if entry is not None else None
 
     def _excuse(self, failed: Deployment) -> None:
         """Let the endpoint say why a deployment does not answer any more, also if an earlier head saw it fail."""
@@ -93,6 +102,8 @@ class Head:
         """Take those that ended for good out of the gateway's table."""
         there = {replica: public for public in self._table.states() for replica in self._table.replicas(public)}
         for name in there.keys() - live - self._runners.keys():
+            if self._swapper.offers(there[name]):
+                continue
             known = self._store.get(name)
             if known is None or known.state == "stopped":
                 self._table.leave(there[name], name)

@@ -1,7 +1,7 @@
 """The book of what each deployment holds of the machines' memory, from its placement to its end; reads no machine."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from corral.launcher.rooms import MAIN, Held
 from corral.store.values import Holding
@@ -40,6 +40,16 @@ class Ledger:
         if (entry := self._entries.pop(name, None)) is not None and keep:
             left = tuple(hold for hold in entry.holds if hold.machine in keep)
             self._entries[name] = _Entry(entry.public, left, loading=False)
+
+    def copy(self) -> "Ledger":
+        """The book as it stands, which does not change when this one does."""
+        other = Ledger()
+        other._entries = {name: replace(entry) for name, entry in self._entries.items()}
+        return other
+
+    def same_plans(self, other: "Ledger") -> bool:
+        """Whether the same deployments hold the same in both."""
+        return {n: e.holds for n, e in self._entries.items()} == {n: e.holds for n, e in other._entries.items()}  # noqa: SLF001
 
     def holds(self, name: str) -> tuple[Holding, ...]:
         """What a deployment holds."""

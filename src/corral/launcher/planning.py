@@ -44,10 +44,12 @@ def place(
     facts: Mapping[str, NodeFacts],
     identity: str,
     held: Mapping[str, Held] | None = None,
+    *,
+    quick: bool = False,
 ) -> Placed:
     """Choose seats beside what others hold (by machine) and check them against the engine.
 
-    DoesNotFit and BadInput say what would do.
+    `quick`: the first layout that fits will do, to know whether one does. DoesNotFit and BadInput say what would do.
     """
     engine = engine_for(request, model.format)
     context = request.context or min(model.context, DEFAULT_CONTEXT)
@@ -59,7 +61,7 @@ def place(
     accelerator = accelerator_of(request.cluster)
     # A node without the others' accelerators (a laptop beside a rig) takes no rank of them.
     useful = [node for node in request.cluster.nodes if accelerator == "cpu" or node.devices]
-    trial = _Trial(request, model, engine, accelerator, context, identity, beside=bool(held))
+    trial = _Trial(request, model, engine, accelerator, context, identity, beside=bool(held), quick=quick)
     refusal: CorralError | None = None
     for offered in rooms(useful, facts, accelerator, held or {}, engine=engine.name):
         try:
@@ -81,11 +83,14 @@ class _Trial:
     context: int
     identity: str
     beside: bool  # whether others hold something
+    quick: bool
 
     def on(self, offered: Sequence[NodeResources]) -> Placed:
         """The layout that was named, or the fastest, or the first that fits."""
         if self.request.layout:
             return self._placed(parse_layout(self.request.layout), offered)
+        if self.quick:
+            return self._placed(None, offered)
         cluster = offered_part(self.request.cluster, offered) if self.beside else self.request.cluster
         best = _fastest(self.request, cluster, self.model, self.accelerator, self.engine.name, self.context)
         if best is not None:

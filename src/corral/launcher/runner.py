@@ -49,6 +49,7 @@ class Runner:
         self._public = known.serves
         self._machines = {node.name: machine_of(node) for node in known.request.cluster.nodes}
         self._stop = asyncio.Event()
+        self._retired = False
         self._course = Course(time.monotonic(), None)
         if known.detail.holds:
             ledger.take(known.name, known.serves, known.detail.holds, loading=known.state != "ready")
@@ -56,6 +57,11 @@ class Runner:
     def stop(self) -> None:
         """Tell the deployment to end."""
         self._stop.set()
+
+    def retire(self) -> None:
+        """Let the gateway send no more requests; those that run go on."""
+        self._retired = True
+        self._table.leave(self._public, self._name)
 
     async def run(self) -> None:
         """Live until told to stop or until it fails; the store then says `stopped`, or `failed` and why."""
@@ -271,7 +277,8 @@ class Runner:
         self._enter(Loading(course.stage, course.share(now), course.seconds(now)))
 
     def _enter(self, state: State) -> None:
-        self._table.enter(self._public, self._name, state)
+        if not self._retired:
+            self._table.enter(self._public, self._name, state)
 
     def _known(self) -> Deployment:
         known = self._store.get(self._name)

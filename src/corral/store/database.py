@@ -79,6 +79,14 @@ MIGRATIONS: Final = (
         value TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE offers (
+        name TEXT PRIMARY KEY,
+        position INTEGER NOT NULL,
+        offer TEXT NOT NULL,
+        changed REAL NOT NULL
+    ) STRICT;
+    """,
 )
 
 

@@ -1,7 +1,7 @@
 """Reads and writes deployments, their progress and events in the database; decides nothing about them."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -9,7 +9,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from corral.errors import CorralError, DoesNotFit
-from corral.store import events
+from corral.store import events, offers
 from corral.store.database import connect, home
 from corral.store.values import (
     LIVE,
@@ -19,6 +19,7 @@ from corral.store.values import (
     Desired,
     Detail,
     Event,
+    Offered,
     Progress,
     State,
 )
@@ -79,6 +80,36 @@ class Store:
             "VALUES (?, ?, 'running', 'queued', ?, ?, ?)",
             (wanted.name, wanted.model_dump_json(), _begin(known, wanted).model_dump_json(), now, now),
         )
+
+    def offer(self, *offered: Offered, load: Iterable[DeploymentRequest] = ()) -> None:
+        """Offer models, and ask for these deployments of them to run; all or none.
+
+        DoesNotFit when one of these names is offered with other settings, or is to be loaded and lives already.
+        """
+        with self._database.transaction():
+            offers.add(self._database, offered, self._clock())
+            self.request(*load)
+
+    def launch(self, offered: Offered) -> bool:
+        """Ask for a model to run that is offered; False when it is not any more. DoesNotFit as with `request`."""
+        with self._database.transaction():
+            if offered not in self.offers():
+                return False
+            self.request(*offered.requests)
+        return True
+
+    def offers(self) -> tuple[Offered, ...]:
+        """The models that are offered, loaded or not, in the order in which they were first."""
+        return offers.all_of(self._database)
+
+    def offers_mark(self) -> tuple[int, float]:
+        """What changes whenever the offers do."""
+        return offers.mark(self._database)
+
+    def withdraw(self, *names: str) -> None:
+        """Offer these models no more; what runs of them runs on."""
+        with self._database.transaction():
+            offers.forget(self._database, names)
 
     def get(self, name: str) -> Deployment | None:
         """One deployment by its name."""

@@ -51,6 +51,29 @@ class DeploymentRequest(Value):
         return (self, *more)
 
 
+class Offered(Value):
+    """A model that can be asked for without being loaded: what is launched then, and when it comes and goes."""
+
+    request: DeploymentRequest
+    replicas: int = 1
+    aliases: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()  # names of other offers
+    ttl: float | None = None  # seconds of idleness after which it is unloaded
+    pinned: bool = False
+    min_loaded: int = 0  # these two are of the whole cluster file
+    min_stay: float = 10.0  # seconds
+
+    @property
+    def name(self) -> str:
+        """The model's name in the API."""
+        return self.request.public
+
+    @property
+    def requests(self) -> tuple[DeploymentRequest, ...]:
+        """One for each replica."""
+        return self.request.replicas(self.replicas)
+
+
 class Holding(Value):
     """Memory that a deployment was planned to take of a machine."""
 
