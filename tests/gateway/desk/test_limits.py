@@ -4,7 +4,7 @@ import pytest
 
 from corral.gateway.desk.values import Grant, KeyLimits, Outcome
 from corral.gateway.errors import ApiError
-from gateway.desk.clocked import Clocked, answered, ask
+from gateway.desk.clocked import Clocked, answered, ask, ready, replica
 
 LEFT = Outcome(end="left")
 
@@ -72,14 +72,16 @@ def test_a_prompt_larger_than_the_limit_is_told_never_and_a_guess_at_the_answer_
 
 
 def test_the_longest_of_several_waits_is_told():
-    clocked = desk(requests_per_minute=1, tokens_per_minute=100)
-    clocked.settle(
-        clocked.arrive(key="k", prompt_tokens=90, output_tokens=1), answered(prompt_tokens=90, output_tokens=1)
-    )
-    clocked.now += 30
+    clocked = desk(requests_per_minute=2, tokens_per_minute=100)
+    for tokens in (1, 95):
+        grant = clocked.arrive(key="k", prompt_tokens=tokens, output_tokens=1)
+        clocked.settle(grant, answered(prompt_tokens=tokens, output_tokens=1))
+        clocked.now += 20
     error = refusal(clocked, prompt_tokens=5, output_tokens=1)
-    assert "requests a minute" in error.message
-    assert retry_after(error) == 30
+    assert "tokens a minute" in error.message
+    assert retry_after(error) == 40
+    clocked.now += 40
+    assert clocked.arrive(key="k", prompt_tokens=5, output_tokens=1)
 
 
 def test_a_day_ends_at_midnight_in_utc():
@@ -149,6 +151,17 @@ def test_a_refused_request_counts_for_nothing():
         refusal(clocked)
     clocked.settle(grant)
     assert clocked.arrive(key="k")
+
+
+def test_what_the_server_had_no_place_for_counts_for_nothing_either():
+    clocked = desk(requests_per_minute=2, tokens_per_minute=1000, tokens_per_day=1000)
+    clocked.serve(ready(replica(slots=1)))
+    grant = clocked.arrive(key="k", prompt_tokens=10, output_tokens=10)
+    for _ in range(50):
+        assert refusal(clocked, patience=0.0, prompt_tokens=900, output_tokens=1).status in {429, 503}
+    clocked.settle(grant, answered(prompt_tokens=10, output_tokens=10))
+    assert clocked.arrive(key="k", prompt_tokens=900, output_tokens=1)
+    assert clocked.desk.snapshot(clocked.now).keys["k"].requests_in_minute == 2
 
 
 def test_one_keys_limit_is_not_anothers():

@@ -82,6 +82,7 @@ def test_a_replica_whose_cache_does_not_hold_what_it_was_sent_is_believed_less()
         clocked.now += 2.5
         clocked.settle(grant, answered(2.5, first_token=2.0, prompt_tokens=2000, cached_tokens=0, output_tokens=10))
         clocked.now += 1
+    assert sorted(seen) == ["r0", "r1"]
     assert min(seen.values()) > 20
 
 
@@ -142,6 +143,36 @@ def test_a_replica_that_fails_fast_does_not_look_idle(outcome):
             running.append(grant)
         clocked.now += 0.1
     assert got["bad"] <= 5
+
+
+def test_one_failure_already_sends_the_next_request_elsewhere_for_a_while():
+    clocked = desk(replica("fast", prefill_rate=2000), replica("slow", prefill_rate=1000))
+    first = clocked.arrive(prompt_tokens=1000)
+    assert first.replica.id == "fast"
+    clocked.settle(first, Outcome(end="busy", status=503))
+    second = clocked.arrive(prompt_tokens=1000)
+    assert second.replica.id == "slow"
+    clocked.settle(second, Outcome(end="left"))
+    clocked.now += 2.1
+    assert clocked.arrive(prompt_tokens=1000).replica.id == "fast"
+
+
+def test_a_prompt_that_was_given_up_is_no_backlog():
+    clocked = desk(replica("r0", prefill_rate=1000))
+    clocked.arrive(prompt_tokens=1000)
+    gone = clocked.arrive(prompt_tokens=60_000)
+    assert clocked.desk.snapshot(clocked.now).replicas["r0"].backlog == pytest.approx(61)
+    clocked.settle(gone, Outcome(end="left"))
+    assert clocked.desk.snapshot(clocked.now).replicas["r0"].backlog == pytest.approx(1)
+
+
+def test_what_a_replica_did_not_run_it_does_not_know():
+    clocked = desk(replica("r0", prefill_rate=1000), replica("r1", prefill_rate=1000))
+    grant = clocked.arrive(prompt_tokens=4000, prefix=blocks("a", 8))
+    other = clocked.again(grant, "busy")
+    counts = clocked.desk.snapshot(clocked.now).replicas
+    assert counts[grant.replica.id].prefixes == 0
+    assert counts[other.replica.id].prefixes > 0
 
 
 def test_a_replica_that_comes_back_with_the_same_name_keeps_its_speed_but_not_its_cache():

@@ -291,3 +291,10 @@ def test_kinds_of_models_are_not_mixed_up():
     assert refusal(clocked, route="/v1/embeddings").code == "unsupported_model"
     assert clocked.arrive(model="e", route="/v1/embeddings")
     assert clocked.arrive(model="e", route="/v1/rerank")
+
+
+@pytest.mark.parametrize("route", ["/v1/embeddings", "/v1/chat/completions"])
+def test_a_model_of_unknown_kind_is_waited_for_by_both(route):
+    clocked = Clocked()
+    clocked.serve(Loading("weights"), embeddings=None)
+    assert isinstance(clocked.arrive(route=route), Ticket)

@@ -85,7 +85,7 @@ class Names:
 
 
 def fits(model: Model, route: str) -> bool:
-    """Whether a model is of the kind that this route asks for. Other routes than those for one kind suit both."""
+    """Whether a model is, or may be, of the kind that this route asks for. Routes for no kind suit both."""
     if route == EMBEDDINGS:
-        return model.served.embeddings
+        return model.served.embeddings is not False
     return not (model.served.embeddings and route in GENERATING)

@@ -45,4 +45,4 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     aliases: tuple[str, ...] = ()  # other names; one that is a model's own name means that model
     fallbacks: tuple[str, ...] = ()  # models or aliases that answer where this one cannot, best first
-    embeddings: bool = False  # it embeds; it does not generate
+    embeddings: bool | None = False  # it embeds; it does not generate. None: not known while nothing of it runs
