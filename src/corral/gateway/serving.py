@@ -16,7 +16,7 @@ def served(table: Table, name: str) -> ServedModel | None:
         state=_state(state, table, name),
         aliases=tuple(alias for alias, meant in table.aliases().items() if meant == name),
         fallbacks=table.fallback(name),
-        embeddings=any(replica.embeddings for replica in replicas),
+        embeddings=any(replica.embeddings for replica in replicas) if replicas else None,
     )
 
 
