@@ -72,7 +72,8 @@ class LocalAdmission:
         self._keys = keys
         self._keys_version = -1
         self._metrics = metrics
-        self._waiting: dict[int, tuple[Ticket, Waiting]] = {}  # by the ticket's number
+        # By the ticket's number. The name is the model's that it began to wait for: a fallback may take it over.
+        self._waiting: dict[int, tuple[str, Waiting]] = {}
         self._tickets: dict[Waiting, Ticket] = {}
         self._probing: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -159,7 +160,7 @@ class LocalAdmission:
 
     def _wait(self, ticket: Ticket) -> Waiting:
         waiting = Waiting(asyncio.get_running_loop().create_future(), lambda: progress_of(ticket))
-        self._waiting[ticket.number] = (ticket, waiting)
+        self._waiting[ticket.number] = (ticket.model.name, waiting)
         self._tickets[waiting] = ticket
         self._table.waits(ticket.model.name)
         now = time.monotonic()
@@ -169,9 +170,9 @@ class LocalAdmission:
         return waiting
 
     def _waits_no_more(self, ticket: Ticket) -> Waiting:
-        _, waiting = self._waiting.pop(ticket.number)
+        name, waiting = self._waiting.pop(ticket.number)
         del self._tickets[waiting]
-        self._table.waits(ticket.model.name, -1)
+        self._table.waits(name, -1)
         return waiting
 
     def _arm(self, now: float) -> None:

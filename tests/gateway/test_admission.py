@@ -1,0 +1,24 @@
+"""What the table hears of those who wait at the desk."""
+
+from corral.gateway.admission import LocalAdmission, Waiting
+from corral.gateway.desk.desk import Desk
+from corral.gateway.desk.values import Ask, Grant, Replica
+from corral.gateway.keyring import Keyring
+from corral.gateway.metrics import Metrics
+from corral.gateway.table import Failed, Loading, Offer, Ready, Table
+
+
+async def test_who_waited_for_a_model_and_went_to_its_fallback_is_counted_out_where_it_was_counted_in():
+    table = Table()
+    table.offer([Offer("m", fallback=("b",)), Offer("b")])
+    table.set("m", Loading("weights"))
+    table.set("b", Ready(Replica(id="b", base_url="http://b", served_name="b")))
+    admission = LocalAdmission(Desk(), table, Keyring(), Metrics())
+    waiting = admission.arrive(Ask(request_id="x", route="/v1/chat/completions", model="m"))
+    assert isinstance(waiting, Waiting)
+    assert (table.use("m").waiting, table.use("b").waiting) == (1, 0)
+    table.set("m", Failed("no memory."))
+    grant = await waiting.granted
+    assert isinstance(grant, Grant)
+    assert (grant.model, table.use("m").waiting, table.use("b").waiting) == ("b", 0, 0)
+    admission.close()
