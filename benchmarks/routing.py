@@ -25,7 +25,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
-from typing import Final
+from typing import Final, TypeAlias
 
 from corral.gateway.desk.desk import Desk
 from corral.gateway.desk.serving import Ready, ServedModel
@@ -57,6 +57,8 @@ class Job:
     cached: int = 0
     left: float = 0.0  # tokens to read, then tokens to write
 
+
+Load: TypeAlias = Callable[[random.Random, float], Iterator[Job]]
 
 # Engines --------------------------------------------------------------------------------------------------------------
 
@@ -228,6 +230,7 @@ class Corral(Router):
         self.desk.serve(ServedModel(name="m", state=Ready(replicas)), 0.0)
         self._jobs: dict[int, Job] = {}  # by ticket
         self._grants: dict[Job, Grant] = {}
+        self.waits: list[tuple[float, float]] = []  # seconds: expected, and real
         self._failed: list[Job] = []
 
     def arrive(self, job: Job, now: float) -> list[tuple[Job, int]]:
@@ -255,6 +258,8 @@ class Corral(Router):
         started: list[tuple[Job, int]] = []
         for ticket, answer in self.desk.due(now):
             job = self._jobs.pop(ticket.number)
+            if ticket.expected is not None and now - ticket.arrived > 1:
+                self.waits.append((ticket.expected, now - ticket.arrived))
             if isinstance(answer, Grant):
                 started += self._took(job, answer, now)
             else:
@@ -291,7 +296,7 @@ class Case:
 
     name: str
     engines: list[Speed]
-    load: Callable[[random.Random, float], Iterator[Job]]
+    load: Load
     failing: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -423,9 +428,7 @@ def chained(blocks: list[str]) -> tuple[bytes, ...]:
     return tuple(digests)
 
 
-def poisson(
-    rate: float, mean_prompt: float, shared: int = 2 * BLOCK
-) -> Callable[[random.Random, float], Iterator[Job]]:
+def poisson(rate: float, mean_prompt: float, shared: int = 2 * BLOCK) -> Load:
     """Independent questions behind one system prompt."""
 
     def load(chance: random.Random, seconds: float) -> Iterator[Job]:
@@ -441,7 +444,7 @@ def poisson(
     return load
 
 
-def agents(rate: float, turns: int = 15, system: int = 16 * BLOCK) -> Callable[[random.Random, float], Iterator[Job]]:
+def agents(rate: float, turns: int = 15, system: int = 16 * BLOCK) -> Load:
     """Sessions that begin as they like; each turn is the whole conversation so far and a tool's result."""
 
     def load(chance: random.Random, seconds: float) -> Iterator[Job]:
@@ -471,7 +474,7 @@ def agents(rate: float, turns: int = 15, system: int = 16 * BLOCK) -> Callable[[
     return load
 
 
-def document(rate: float, tokens: int = 80 * BLOCK) -> Callable[[random.Random, float], Iterator[Job]]:
+def document(rate: float, tokens: int = 80 * BLOCK) -> Load:
     """Everybody asks about the same long document."""
     return poisson(rate, 300, shared=tokens)
 
@@ -523,6 +526,32 @@ def row(case: Case, make: type[Router], seeds: int, seconds: float) -> Row:
     )
 
 
+def bursts(rate: float, size: float, mean_prompt: float) -> Load:
+    """Many questions at the same moment, more than there are slots."""
+
+    def load(chance: random.Random, seconds: float) -> Iterator[Job]:
+        now, number = 0.0, 0
+        while (now := now + chance.expovariate(rate)) < seconds:
+            for number in range(number, number + 1 + int(chance.expovariate(1 / size))):  # noqa: B020 - goes on counting
+                own = int(min(chance.lognormvariate(0, 0.8) * mean_prompt, 30_000))
+                yield Job(now, own, 8 + int(min(chance.expovariate(1 / 200), 1500)), chained(text(f"{number}", own)))
+
+    return load
+
+
+def honesty(seeds: int, seconds: float) -> dict[str, float]:
+    """How long those who had to wait for over a second were told to, over how long they did: quantiles."""
+    case = Case("waits", [MIDDLE] * 2, bursts(0.02, 60, 1500))
+    ratios: list[float] = []
+    for seed in range(seeds):
+        run = Run(case, Corral, seed, 5 * seconds)
+        run.go()
+        if isinstance(run.router, Corral):
+            ratios += [expected / real for expected, real in run.router.waits]
+    ratios.sort()
+    return {"waited": len(ratios)} | {f"p{at}": ratios[len(ratios) * at // 100] for at in (10, 50, 90)}
+
+
 def main() -> None:
     """Run all cases and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -550,8 +579,18 @@ def main() -> None:
                     f"  {one.router:20}{one.requests:8}  {ttft}  {one.whole_mean:9.2f}s"
                     f"  {one.cached:5.0%}  {one.failed:6.2%}"
                 )
+    waits = honesty(args.seeds, args.seconds)
+    if not args.json:
+        print(
+            f"\nThe wait that the desk expects, over the real one, in bursts on 2 equal ({waits['waited']} waited):"
+            f" p10 {waits['p10']:.2f}, median {waits['p50']:.2f}, p90 {waits['p90']:.2f}"
+        )
     if args.json:
-        print(json.dumps({"schema": "corral.routing-simulation/1", "rows": [asdict(each) for each in rows]}))
+        print(
+            json.dumps(
+                {"schema": "corral.routing-simulation/1", "rows": [asdict(each) for each in rows], "waits": waits}
+            )
+        )
 
 
 if __name__ == "__main__":

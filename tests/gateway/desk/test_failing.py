@@ -58,6 +58,18 @@ def test_another_attempt_waits_where_the_others_are_full_and_goes_before_its_key
     assert grant.replica.id == second.replica.id
 
 
+def test_another_attempt_goes_before_what_its_key_sent_later():
+    clocked = desk(replica("r0", slots=1), replica("r1", slots=1))
+    first, second = clocked.arrive(), clocked.arrive()
+    later = clocked.arrive()
+    again = clocked.again(first)
+    clocked.serve(ready(replica(second.replica.id, slots=1)))
+    for ticket in (again, later):
+        clocked.settle(second)
+        [(told, second)] = clocked.due()
+        assert told is ticket
+
+
 def test_a_grant_that_is_over_is_not_repeated():
     clocked = desk(replica("r0"), replica("r1"))
     grant = clocked.arrive()

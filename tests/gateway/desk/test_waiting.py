@@ -82,8 +82,8 @@ def test_a_wait_that_would_be_too_long_is_told_at_once_and_honestly():
         clocked.now += 10
         clocked.settle(grant, answered(10.0, first_token=2.0, prompt_tokens=1000, cached_tokens=0, output_tokens=100))
     clocked.arrive(prompt_tokens=1000)
-    assert isinstance(clocked.arrive(prompt_tokens=1000, patience=30.0), Ticket)
-    assert isinstance(clocked.arrive(prompt_tokens=1000, patience=30.0), Ticket)
+    assert clocked.arrive(prompt_tokens=1000, patience=30.0).expected == pytest.approx(10, abs=1.5)
+    assert clocked.arrive(prompt_tokens=1000, patience=30.0).expected == pytest.approx(20, abs=3)
     error = refusal(clocked, prompt_tokens=1000, patience=25.0)
     assert (error.status, error.code) == (503, "server_busy")
     assert retry_after(error) == pytest.approx(30, abs=3)
@@ -187,6 +187,7 @@ def test_waits_while_a_model_loads_and_sees_how_far_it_is():
     clocked = desk(Loading("weights", 0.4, 30.0))
     ticket = clocked.arrive()
     assert ticket.progress == Loading("weights", 0.4, 30.0)
+    assert ticket.expected == 30.0
     clocked.serve(Loading("first token", 0.9, 3.0))
     assert ticket.progress.stage == "first token"
     assert clocked.due() == []

@@ -5,7 +5,7 @@ Knows no key and no other model.
 
 from collections.abc import Iterator
 from itertools import islice
-from math import exp, inf, log
+from math import inf
 from typing import Final
 
 from corral.gateway.desk.breaker import State as BreakerState
@@ -21,7 +21,9 @@ from corral.gateway.routes import CHAT, COMPLETIONS, MESSAGES, RESPONSES
 _WRITING: Final = frozenset((CHAT, COMPLETIONS, RESPONSES, MESSAGES))
 _ANSWER: Final = 256.0  # tokens of an answer, where nothing is learned yet
 _STEP: Final = 0.1  # weight of the newest
-_MOST_OFF: Final = 20.0  # how far `pace` goes from 1
+_MOST_OFF: Final = 10.0  # times as long as expected: no request counts for more
+_FADE: Final = 0.95
+_BELIEF: Final = 10.0  # seconds of work for which `pace` is believed to be 1
 _LOOKED_AT: Final = 64  # running requests that an estimate looks at
 _REMEMBERED: Final = 64  # replicas that left, whose speeds are kept for when they come back
 _OVERDUE: Final = 0.25  # a request that runs longer than expected goes on for this share of what it took so far
@@ -31,8 +33,10 @@ class Model:
     """One model. Seconds of one monotonic clock."""
 
     __slots__ = (
+        "_expected",
         "_rates",
         "_settings",
+        "_took",
         "answer",
         "asked",
         "last_used",
@@ -51,7 +55,8 @@ class Model:
         self.replicas: tuple[ReplicaState, ...] = ()
         self.queue = FairQueue(settings.ageing)
         self.answer = _ANSWER  # mean tokens of an answer
-        self.pace = 1.0  # real seconds of a request, over those that were expected
+        self.pace = 1.0  # seconds that requests have a place at an engine, over what they were expected to cost
+        self._took = self._expected = _BELIEF
         self.last_used = now
         self.asked = -inf  # when a request last wanted it loaded
         self.loading_since = now
@@ -97,10 +102,11 @@ class Model:
         if len(self.replicas) > 1 and (learned := ticket.replica) is not None:
             for state in self.replicas:
                 state.rates.assume(learned.rates)
-        expected = ticket.backlog + ticket.cost
-        if expected > 0 and outcome.seconds > 0:
-            pace = self.pace * exp(_STEP * log(min(max(outcome.seconds / expected / self.pace, 0.25), 4.0)))
-            self.pace = min(max(pace, 1 / _MOST_OFF), _MOST_OFF)
+        if ticket.cost > 0 and outcome.seconds > 0:
+            # Sums, not a mean of ratios: what is asked of it is how long many requests take together.
+            self._took = _FADE * self._took + min(outcome.seconds, _MOST_OFF * self.pace * ticket.cost)
+            self._expected = _FADE * self._expected + ticket.cost
+            self.pace = self._took / self._expected
 
     def trusted(self) -> bool:
         """Whether some replica's breaker lets real requests through."""
@@ -127,7 +133,9 @@ class Model:
         others, own = self.queue.ahead(ticket)
         trusted = [state for state in self.replicas if state.breaker.state is not BreakerState.OPEN]
         places = sum(state.slots or len(state.running) for state in trusted) or 1
-        first = min((self._left(ticket, now) for ticket in self._oldest(trusted)), default=0.0)
+        left = [self._left(ticket, now) for ticket in self._oldest(trusted)]
+        # Lengths of answers vary as much as they are long on average: then the first of n that run ends n times sooner.
+        first = min(min(left), sum(left) / len(left) ** 2) if left else 0.0
         return first + self.pace * (others + own) / places, first + self.pace * others / places
 
     def _oldest(self, replicas: list[ReplicaState]) -> Iterator[Ticket]:
@@ -136,7 +144,7 @@ class Model:
 
     def _left(self, ticket: Ticket, now: float) -> float:
         ran = now - ticket.granted
-        return max(self.pace * (ticket.backlog + ticket.cost) - ran, _OVERDUE * ran)
+        return max(self.pace * ticket.cost - ran, _OVERDUE * ran)
 
     def seconds_left(self, now: float) -> float | None:
         """Until it is loaded; None: not known."""

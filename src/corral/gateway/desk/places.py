@@ -109,6 +109,7 @@ class Places:
                 if patience <= 0 or (left is not None and left > patience):
                     return self._refusal(ticket, model, now)
                 self._estimate(ticket, model, now)
+                ticket.expected = left
                 return self._enter(ticket, model, now)
 
     def _offer_ready(self, ticket: Ticket, model: Model, now: float) -> Grant | Ticket | ApiError:
@@ -120,6 +121,7 @@ class Places:
         patience = self._patience(ticket, model, now)
         wait, without_own = model.waits(ticket, now)
         if wait <= patience:
+            ticket.expected = wait
             return self._enter(ticket, model, now)
         if without_own <= patience and ticket.ask.key:
             limit = f"The requests of this key that wait for '{model.name}' already take longer than this one may wait."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Ticket(msgspec.Struct, eq=False, kw_only=True):
-    """A request at the desk. The front reads `number`, `ask` and `progress`; the rest is the desk's."""
+    """A request at the desk. The front reads `number`, `ask`, `expected` and `progress`; the rest is the desk's."""
 
     number: int  # of the ticket; each grant has one of its own
     ask: Ask
@@ -28,6 +28,7 @@ class Ticket(msgspec.Struct, eq=False, kw_only=True):
     model: "Model"  # the one that it waits for or that answers: `asked` or a fallback
     priority: int = 0
     deadline: float = 0.0  # when its wait is over
+    expected: float | None = None  # seconds that it was expected to wait when it began to; None: not known
     tried: tuple[str, ...] = ()  # replicas' ids
 
     # What its key was charged.
