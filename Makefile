@@ -73,7 +73,7 @@ bench-ranking: $(VENV)/.dev ## Of two measured layouts of one model: how often t
 	$(BIN)/python benchmarks/ranking.py $(ARGS)
 
 bench-routing: $(VENV)/.dev ## How long people wait under each way to choose a replica: a simulation
-	$(BIN)/python benchmarks/routing.py $(ARGS)
+	$(BIN)/python benchmarks/routing $(ARGS)
 
 claims: $(VENV)/.installed ## Write docs/claims.md: what the source documents claim, beside what Corral computes
 	$(BIN)/corral claims --output docs/claims.md

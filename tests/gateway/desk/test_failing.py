@@ -70,6 +70,16 @@ def test_another_attempt_goes_before_what_its_key_sent_later():
         assert told is ticket
 
 
+def test_no_attempt_waits_for_a_replica_that_was_tried():
+    clocked = desk(replica())
+    grants = [clocked.arrive() for _ in range(3)]
+    for grant in grants[:2]:
+        clocked.settle(grant, CUT)
+    assert clocked.again(grants[2]) is None
+    assert states(clocked) == {"r0": "open"}
+    assert clocked.desk.snapshot(clocked.now).models["m"].waiting == 0
+
+
 def test_a_grant_that_is_over_is_not_repeated():
     clocked = desk(replica("r0"), replica("r1"))
     grant = clocked.arrive()
@@ -198,7 +208,8 @@ def test_a_failed_replica_that_is_not_alone_is_probed_less_and_less_until_the_ot
     assert clocked.desk.next_due() - clocked.now > 5
     for _ in range(3):
         clocked.settle(clocked.arrive(), CUT)
-    assert clocked.desk.next_due() - clocked.now <= 1.0
+    clocked.now += 1.0
+    assert {probe.id for probe in clocked.desk.probes(clocked.now)} == {"r0", "r1"}
 
 
 # Fallbacks.

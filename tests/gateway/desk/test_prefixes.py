@@ -58,6 +58,12 @@ def test_what_is_used_stays_and_what_is_not_used_goes():
     assert prefixes.known(digests("system", "999")) == 2
 
 
+def test_a_beginning_stays_known_while_what_follows_it_is_used():
+    prefixes = Prefixes(100)
+    for number in range(1000):
+        assert send(prefixes, digests("system", "tools", str(number))) == (2 if number else 0)
+
+
 def test_what_did_not_run_is_forgotten():
     prefixes = Prefixes(100)
     prompt = digests("a", "b")

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from corral.gateway.desk.values import Grant, Outcome
+from corral.gateway.desk.values import Grant, Outcome, Replica
 from gateway.desk.clocked import Clocked, answered, ready, replica
 
 
@@ -157,6 +157,13 @@ def test_one_failure_already_sends_the_next_request_elsewhere_for_a_while():
     assert clocked.arrive(prompt_tokens=1000).replica.id == "fast"
 
 
+def test_it_is_not_the_turn_of_one_that_just_failed():
+    clocked = desk(replica("r0"), replica("r1"))
+    clocked.settle(clocked.arrive(), Outcome(end="busy", status=503))
+    clocked.settle(clocked.arrive(), Outcome(end="left"))
+    assert clocked.arrive().replica.id == "r1"
+
+
 def test_a_prompt_that_was_given_up_is_no_backlog():
     clocked = desk(replica("r0", prefill_rate=1000))
     clocked.arrive(prompt_tokens=1000)
@@ -188,6 +195,9 @@ def test_a_replica_that_comes_back_with_the_same_name_keeps_its_speed_but_not_it
     clocked.serve(ready(replica("r1")))
     clocked.serve(ready(replica("r0"), replica("r1")))
     counts = clocked.desk.snapshot(clocked.now).replicas
+    clocked.arrive(prompt_tokens=2000, prefix=prompt)
+    clocked.serve(ready(replica("r1"), Replica(id="r0", base_url="http://elsewhere", served_name="m")))
+    assert clocked.desk.snapshot(clocked.now).replicas["r0"].prefixes == 0
     assert counts["r0"].prefill_rate == learned > 2000
     assert counts["r0"].prefixes == 0
 

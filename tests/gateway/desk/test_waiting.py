@@ -92,6 +92,17 @@ def test_a_wait_that_would_be_too_long_is_told_at_once_and_honestly():
     assert retry_after(refusal(clocked, prompt_tokens=1000, patience=5.0)) == pytest.approx(21, abs=3)
 
 
+def test_an_engine_that_is_slower_than_its_speeds_say_is_expected_to_be():
+    clocked = desk()
+    for _ in range(100):  # so short that they teach no speed
+        grant = clocked.arrive(prompt_tokens=100, output_tokens=5)
+        clocked.now += 10
+        clocked.settle(grant, answered(10.0, first_token=9.0, prompt_tokens=100, output_tokens=5))
+    clocked.arrive(prompt_tokens=100, output_tokens=5)
+    waits = [clocked.arrive(prompt_tokens=100, output_tokens=5).expected for _ in range(3)]
+    assert waits == pytest.approx([10, 20, 30], rel=0.1)
+
+
 def test_without_patience_it_goes_on_at_once_or_not_at_all():
     clocked = desk()
     assert isinstance(clocked.arrive(patience=0.0), Grant)
@@ -138,6 +149,21 @@ def test_a_greedy_key_delays_anothers_single_request_by_one_of_its_own():
             break
         passed += 1
     assert passed <= 1
+
+
+def test_keys_whose_answers_get_longer_than_expected_have_fewer_of_them():
+    clocked = desk(longest_wait=1e6)
+    clocked.keys(KeyLimits(id="long"), KeyLimits(id="short"))
+    grant = clocked.arrive(key="long")
+    lengths = {grant.number: 1000}
+    tickets = {clocked.arrive(key=key): 1000 if key == "long" else 100 for _ in range(60) for key in ("long", "short")}
+    got = {1000: 0, 100: 0}
+    for _ in range(60):
+        clocked.settle(grant, answered(1.0, output_tokens=lengths[grant.number]))
+        [(told, grant)] = clocked.due()
+        lengths[grant.number] = tickets[told]
+        got[tickets[told]] += 1
+    assert got[100] > 4 * got[1000]
 
 
 def test_a_higher_priority_goes_first():
