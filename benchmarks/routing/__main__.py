@@ -30,7 +30,7 @@ from simulation import Case, Run
 from corral.gateway.desk.desk import Desk
 from corral.gateway.desk.serving import Ready, ServedModel
 from corral.gateway.desk.values import Ask, Grant, KeyLimits, Outcome, Replica
-from engines import BLOCK, SLOTS, Speed
+from engines import BLOCK, Speed
 
 FAST, MIDDLE, SLOW = Speed(8000, 80, 0.05, 2400), Speed(4000, 40, 0.06, 1200), Speed(1200, 20, 0.08, 800)
 CASES: Final = (
@@ -39,6 +39,7 @@ CASES: Final = (
     Case("2 equal, questions", [MIDDLE] * 2, poisson(2.0, 1500)),
     Case("2 equal, agents", [MIDDLE] * 2, agents(0.09)),
     Case("4 equal, agents", [MIDDLE] * 4, agents(0.18)),
+    Case("2 equal with 3 slots each, agents", [Speed(slots=3)] * 2, agents(0.075)),
     Case("4 equal, one document", [MIDDLE] * 4, document(4.5)),
     Case("3 of different speed, questions", [FAST, MIDDLE, SLOW], poisson(3.0, 1500)),
     Case("3 of different speed, agents", [FAST, MIDDLE, SLOW], agents(0.13)),
@@ -82,7 +83,7 @@ def row(case: Case, make: type[Router], seeds: int, seconds: float) -> Row:
 def microseconds(replicas: int = 1, requests: int = 30_000) -> float:
     """CPU time that the desk itself takes for a request of a key with all limits: arrive, due, settle, due."""
     desk = Desk()
-    served = tuple(Replica(id=f"{n}", base_url=f"http://{n}", served_name="m", slots=SLOTS) for n in range(replicas))
+    served = tuple(Replica(id=f"{n}", base_url=f"http://{n}", served_name="m", slots=16) for n in range(replicas))
     desk.serve(ServedModel(name="m", state=Ready(served)), 0.0)
     most = 1 << 40
     limits = KeyLimits(id="k", requests_per_minute=most, tokens_per_minute=most, tokens_per_day=most, concurrent=99)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 BLOCK: Final = 256  # tokens
-SLOTS: Final = 16
 READ_BESIDE: Final = 0.8  # of the speed of reading is left while answers are written
 WRITE_BESIDE: Final = 0.5  # of the speed of writing while a prompt is read
 
@@ -35,6 +34,7 @@ class Speed:
     write: float = 40.0  # tokens/s of one stream
     crowd: float = 0.06  # of a token's time that each further stream adds
     cache: int = 1200  # blocks
+    slots: int = 16
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Engine:
         return done
 
     def _start(self) -> None:
-        if self.reading is None and self.waiting and len(self.writing) < SLOTS:
+        if self.reading is None and self.waiting and len(self.writing) < self.speed.slots:
             job = self.reading = self.waiting.popleft()
             known = next((n for n in range(len(job.blocks), 0, -1) if job.blocks[n - 1] in self.cache), 0)
             job.cached = known * BLOCK

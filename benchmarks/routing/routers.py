@@ -8,7 +8,7 @@ from corral.gateway.desk.settings import DeskSettings
 from corral.gateway.desk.tickets import Ticket
 from corral.gateway.desk.values import Ask, Grant, Outcome, Replica
 from corral.gateway.errors import ApiError
-from engines import SLOTS, Job
+from engines import Job
 
 
 class Router:
@@ -16,8 +16,9 @@ class Router:
 
     name = "round robin"
 
-    def __init__(self, engines: int) -> None:
-        self.flying = [0] * engines
+    def __init__(self, slots: list[int]) -> None:
+        """`slots` of each engine."""
+        self.flying = [0] * len(slots)
         self._turns = itertools.count()
 
     def arrive(self, job: Job, now: float) -> list[tuple[Job, int]]:
@@ -60,9 +61,9 @@ class CacheAware(Router):
 
     name = "cache-aware, sticky"
 
-    def __init__(self, engines: int) -> None:
-        super().__init__(engines)
-        self._sent: list[set[bytes]] = [set() for _ in range(engines)]
+    def __init__(self, slots: list[int]) -> None:
+        super().__init__(slots)
+        self._sent: list[set[bytes]] = [set() for _ in slots]
 
     def pick(self, job: Job) -> int:
         """As SGLang's router does, with its defaults."""
@@ -87,11 +88,11 @@ class Corral(Router):
     name = "Corral"
     repeats = False
 
-    def __init__(self, engines: int) -> None:
-        super().__init__(engines)
+    def __init__(self, slots: list[int]) -> None:
+        super().__init__(slots)
         self.desk = Desk(DeskSettings(longest_wait=600.0))
         replicas = tuple(
-            Replica(id=f"{n}", base_url=f"http://{n}", served_name="m", slots=SLOTS) for n in range(engines)
+            Replica(id=f"{n}", base_url=f"http://{n}", served_name="m", slots=count) for n, count in enumerate(slots)
         )
         self.desk.serve(ServedModel(name="m", state=Ready(replicas)), 0.0)
         self._jobs: dict[int, Job] = {}  # by ticket

@@ -41,11 +41,11 @@ class Tally:
 class Run:
     """One load under one router."""
 
-    def __init__(self, case: Case, make: Callable[[int], Router], seed: int, seconds: float) -> None:
+    def __init__(self, case: Case, make: Callable[[list[int]], Router], seed: int, seconds: float) -> None:
         count = len(case.engines)
         engines = [Engine(speed, case.failing.get(n, (0.0, 0.0))) for n, speed in enumerate(case.engines)]
         self.engines = [engines[(n + seed) % count] for n in range(count)]  # which one is the first decides nothing
-        self.router = make(len(self.engines))
+        self.router = make([engine.speed.slots for engine in self.engines])
         self.tally = Tally()
         self._order = itertools.count()
         self._looks = [float("inf")] * len(
