@@ -24,13 +24,22 @@ import uvloop
 
 async def gateway(upstream_port: int, *, keep_alive: bool) -> None:
     """Serve until ended."""
-    from corral.gateway.server import Gateway  # noqa: PLC0415 - the other processes are to be without it
-    from corral.gateway.table import Ready, Upstream  # noqa: PLC0415 - as above
+    from corral.gateway.collector import calm  # noqa: PLC0415 - the other processes are to be without it
+    from corral.gateway.desk.settings import DeskSettings  # noqa: PLC0415 - as above
+    from corral.gateway.desk.values import Replica  # noqa: PLC0415 - as above
+    from corral.gateway.server import Gateway  # noqa: PLC0415 - as above
+    from corral.gateway.table import Ready  # noqa: PLC0415 - as above
 
-    served = Gateway()
-    for name in ("m", *soak.MODELS):
-        served.table.set(name, Ready(Upstream(f"http://127.0.0.1:{upstream_port}", name, keep_alive=keep_alive)))
+    # What fails here fails on purpose; a breaker would only make requests wait.
+    served = Gateway(desk=DeskSettings(failures=1_000_000_000))
+    url = f"http://127.0.0.1:{upstream_port}"
+    for name in ("m", leaving.NARROW, *soak.MODELS):
+        slots = 1 if name == leaving.NARROW else 0
+        served.table.set(
+            name, Ready(Replica(id=name, base_url=url, served_name=name, keep_alive=keep_alive, slots=slots))
+        )
     await served.start(port=0)
+    calm()  # as the head does
     print(served.port, flush=True)
     await asyncio.Event().wait()
 

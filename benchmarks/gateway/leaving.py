@@ -9,7 +9,9 @@ from load import Client, close, connect, request
 from paths import Way
 from speed import percentile
 
+NARROW: Final = "narrow"  # a model whose replica takes one request at a time
 _EACH: Final = 500
+_QUEUED: Final = 50
 _AT_ONCE: Final = 50
 _MANY: Final = 10_000
 _SETTLED_SECONDS: Final = 10.0
@@ -17,9 +19,12 @@ _LIMIT_SECONDS: Final = 0.05
 
 
 async def leave(path: Way, engine: int) -> dict[str, object]:
-    """In prefill and in the stream; then very many."""
+    """In the queue, in prefill and in the stream; then very many."""
     result: dict[str, object] = {"schema": "corral.bench-gateway-leaving/1", "clients": _EACH}
-    holds = True
+    waited = await _in_queue(path, engine)
+    result |= {"queue_clients": len(waited), "queue_seconds_p50": percentile(waited, 0.5)}
+    result["queue_seconds_max"] = max(waited)
+    holds = max(waited) <= _LIMIT_SECONDS
     for stage, word in {"prefill": "hang", "stream": "drip"}.items():
         for abruptly in (False, True):
             delays = await _delays(path.port, engine, word, abruptly=abruptly)
@@ -35,6 +40,33 @@ async def leave(path: Way, engine: int) -> dict[str, object]:
     result |= {"cancelled_streams": _MANY} | await _left_behind(path, engine, before)
     result |= {"limit_seconds": _LIMIT_SECONDS, "holds": holds and not result["engine_connections_left"]}
     return result
+
+
+async def _in_queue(path: Way, engine: int) -> list[float]:
+    """From a client's leaving the queue to the metrics page that no longer counts it; the engine never hears of it."""
+    (holder,) = await _begun(path.port, ["holder"], "hang", model=NARROW)
+    delays: list[float] = []
+    for number in range(_QUEUED):
+        (client,) = await _begun(path.port, [f"queued{number}"], "hang", model=NARROW)
+        if await _gauge(path, "queued") != 1:
+            raise SystemExit("the request does not wait")
+        left = time.monotonic()
+        client.transport.close()
+        while await _gauge(path, "queued"):
+            pass
+        delays.append(time.monotonic() - left)
+    close([holder])
+    await asyncio.sleep(0.2)
+    seen = json.loads(await _get(engine, "/seen"))
+    if set(seen) != {"holder"}:
+        raise SystemExit(f"the engine saw {sorted(seen)}")
+    return delays
+
+
+async def _gauge(path: Way, name: str) -> float:
+    """A gauge of the gateway's, over all models."""
+    lines = (await _get(path.port, "/metrics")).decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"corral_gateway_{name}{{"))
 
 
 async def _delays(port: int, engine: int, word: str, *, abruptly: bool) -> list[float]:
@@ -58,14 +90,14 @@ async def _delays(port: int, engine: int, word: str, *, abruptly: bool) -> list[
     return [(seen[name] - times[name]) / 1e9 for name in times]
 
 
-async def _begun(port: int, names: list[str], word: str) -> list[Client]:
+async def _begun(port: int, names: list[str], word: str, model: str = "m") -> list[Client]:
     clients = await connect(port, len(names))
     for name, client in zip(names, clients, strict=True):
-        client.ask(request(port, f"[{word} {name}]", stream=word == "drip"))
+        client.ask(request(port, f"[{word} {name}]", stream=word == "drip", model=model))
     if word == "drip":
         await asyncio.gather(*(client.began for client in clients))
     else:
-        await asyncio.sleep(0.2)  # until all have reached the engine
+        await asyncio.sleep(0.1)  # until all have reached the engine, or its queue
     return clients
 
 
@@ -74,10 +106,7 @@ async def _left_behind(path: Way, engine: int, sockets: int) -> dict[str, object
     deadline = time.monotonic() + _SETTLED_SECONDS
     while True:
         opened = int(await _get(engine, "/open")) - 1  # the one that asks
-        metrics = (await _get(path.port, "/metrics")).decode()
-        flying = sum(
-            float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("corral_gateway_in_flight{")
-        )
+        flying = await _gauge(path, "in_flight")
         more = path.sockets() - sockets
         if (opened == 0 and more <= 0 and flying == 0) or time.monotonic() > deadline:
             return {"engine_connections_left": opened, "gateway_sockets_left": more, "in_flight_left": flying}

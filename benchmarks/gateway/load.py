@@ -85,7 +85,7 @@ class Client(asyncio.Protocol):
 def request(port: int, mark: str = "", **fields: object) -> bytes:
     """A chat request of about 1 KB; `mark` says what the engine does (see engine.py)."""
     message = {"role": "user", "content": f"{mark} {PROMPT}"}
-    body = json.dumps({"model": "m", "messages": [message], **fields}).encode()
+    body = json.dumps({"model": "m", "messages": [message]} | fields).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 

@@ -187,6 +187,7 @@ async def _serve(options: HeadOptions, lock: TextIO) -> None:
     """Be the head: gateway and runners in one event loop."""
     import aiohttp  # noqa: PLC0415 - the command line imports this module too, and must start fast
 
+    from corral.gateway.collector import calm  # noqa: PLC0415 - as above
     from corral.launcher.endpoint import serve  # noqa: PLC0415 - as above
     from corral.launcher.head import Head  # noqa: PLC0415 - as above
     from corral.store.state import Store  # noqa: PLC0415 - as above
@@ -202,6 +203,7 @@ async def _serve(options: HeadOptions, lock: TextIO) -> None:
                 tls = settings.tls_cert is not None
                 address = HeadAddress(pid=os.getpid(), host=endpoint.host, port=endpoint.gateway.port, tls=tls)
                 _write(lock, address)
+                calm()
                 _answer({"head": address.model_dump()})
                 async with aiohttp.ClientSession() as session:
                     await Head(store, endpoint.gateway.table, session).run()
