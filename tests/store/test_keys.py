@@ -42,7 +42,7 @@ def test_a_key_is_read_back_by_another_process(store, tmp_path, clock):
     with KeyStore(clock, tmp_path) as other:
         assert other.get("alice") == other.get(made.id) == made
         assert other.listed() == (made,)
-    assert (made.status(1999.0), made.status(2000.0)) == ("living", "expired")
+    assert (made.status_at(1999.0), made.status_at(2000.0)) == ("living", "expired")
 
 
 def test_of_a_secret_the_database_holds_only_the_digest(store, tmp_path):

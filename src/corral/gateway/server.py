@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from functools import partial
 from ssl import SSLContext
 from typing import Final
@@ -15,7 +16,7 @@ from corral.gateway.forwarding import HEARTBEAT_SECONDS, Forwarding
 from corral.gateway.guard import Guard
 from corral.gateway.keyring import Keyring
 from corral.gateway.metrics import Metrics
-from corral.gateway.own import Own
+from corral.gateway.own import Mount, Own
 from corral.gateway.probing import generates
 from corral.gateway.record import Record
 from corral.gateway.relay.relay import IDLE_SECONDS, Relay
@@ -47,6 +48,7 @@ class Gateway:
         ssl: SSLContext | None = None,
         limits: Limits | None = None,
         idle_seconds: float = IDLE_SECONDS,
+        mounts: Mapping[str, Mount] | None = None,
     ) -> None:
         """`heartbeat`: seconds between two signs of life to a client that waits for a stream.
 
@@ -55,7 +57,7 @@ class Gateway:
         `allow_unkeyed`: listen where other machines can reach it, though nobody is asked for a key.
         `keys`: those that are asked for; whoever made the keyring keeps it up to date. `ssl`: speak TLS, with what
         this holds at each handshake. `limits`: what a client may take. `idle_seconds`: that an engine may be silent
-        within a stream.
+        within a stream. `mounts`: who else answers, by the first part of the path ("/api").
         """
         self.table = table if table is not None else Table()
         self.metrics = Metrics()
@@ -68,6 +70,7 @@ class Gateway:
         self._heartbeat = heartbeat
         self._tracing: Tracing | None = None
         self._ssl = ssl
+        self._mounts = mounts
         self._limits = limits
         self._idle_seconds = idle_seconds
         self._allow_unkeyed = allow_unkeyed
@@ -93,7 +96,7 @@ class Gateway:
         app = App(
             guard,
             self._forwarding,
-            Own(guard, self.table, lambda: self.metrics.exposition(self.admission.standing())).answer,
+            Own(guard, self.table, lambda: self.metrics.exposition(self.admission.standing()), self._mounts).answer,
             self._ended,
             tracing=self._tracing,
         )

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
+from corral.api.app import AdminApi
 from corral.cluster.endpoint import EndpointSettings
+from corral.gateway import routes
 from corral.gateway.keyring import Keyring
 from corral.gateway.server import Gateway
 from corral.gateway.wire.sockets import is_reached
@@ -54,6 +56,7 @@ async def serve(settings: EndpointSettings, *, unkeyed: bool) -> AsyncGenerator[
             keys=keyring,
             ssl=live,
             host_names=frozenset() if judged is None else judged.names,
+            mounts={routes.API: AdminApi().answer},
         )
         tasks = [asyncio.create_task(watch.run(), name="keys")]
         if pair is not None and live is not None:

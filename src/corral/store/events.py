@@ -18,7 +18,14 @@ def tell(database: Database, at: float, deployment: str | None, kind: str, text:
 
 def newest(database: Database, limit: int) -> tuple[Event, ...]:
     """The newest events, oldest first."""
+    return tuple(event for _, event in reversed(page(database, limit)))
+
+
+def page(database: Database, limit: int, before: int | None = None) -> tuple[tuple[int, Event], ...]:
+    """Events by their numbers, newest first; `before`: only those with a smaller number."""
     rows = database.execute(
-        "SELECT at, deployment, kind, text FROM events ORDER BY id DESC LIMIT ?", (limit,)
+        "SELECT id, at, deployment, kind, text FROM events WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
+        (before, limit),
     ).fetchall()
-    return tuple(Event.model_validate(dict(row)) for row in reversed(rows))
+    shown = Event.model_fields
+    return tuple((row["id"], Event.model_validate({field: row[field] for field in shown})) for row in rows)

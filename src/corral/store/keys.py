@@ -21,6 +21,10 @@ from corral.store.keyvalues import Key, Limits, Secret, check_name, limits_of
 _ID_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that are read as another
 
 
+class UnknownKey(BadInput):
+    """No key has the name or id by which it is called."""
+
+
 class KeyStore:
     """All keys that were ever made; every write is durable when the method returns.
 
@@ -129,9 +133,7 @@ class KeyStore:
         ).fetchone()
         if row is None:
             # What is called for may be a secret, so it is not repeated.
-            raise BadInput(
-                "There is no key of that name or id.", "`corral keys list --all` shows those that are known."
-            )
+            raise UnknownKey("There is no key of that name or id.", "`corral keys list --all` shows what is known.")
         return _key(row)
 
     def listed(self, *, revoked: bool = False, limit: int = -1, before: str | None = None) -> tuple[Key, ...]:

@@ -55,7 +55,7 @@ class Key(Value):
     last_used: float | None = None  # within a minute or so
     earlier_until: float | None = None  # until when the secret before the last rotation is good too
 
-    def status(self, now: float) -> Status:
+    def status_at(self, now: float) -> Status:
         """Whether it can be used."""
         if self.revoked is not None:
             return "revoked"

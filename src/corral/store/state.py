@@ -201,6 +201,10 @@ class Store:
         """The newest events, oldest first."""
         return events.newest(self._database, limit)
 
+    def page_of_events(self, limit: int, before: int | None = None) -> tuple[tuple[int, Event], ...]:
+        """Events by their numbers, newest first; `before`: only those with a smaller number."""
+        return events.page(self._database, limit, before)
+
 
 def _stranded(known: Deployment, wanted: DeploymentRequest) -> str:
     """A node with leftovers that the new cluster does not have at the same address; empty when there is none."""

@@ -14,7 +14,7 @@ _COLOURS: Final = {"living": "green", "expired": "yellow", "revoked": "red"}
 
 def document(key: Key, now: float) -> dict[str, Any]:
     """A key as JSON."""
-    return key.model_dump(mode="json") | {"status": key.status(now)}
+    return key.model_dump(mode="json") | {"status": key.status_at(now)}
 
 
 def describe(key: Key) -> str:
@@ -36,7 +36,7 @@ def table(keys: Iterable[Key], now: float) -> Table:
     for column in ("name", "id", "status", "models", "limits", "expires", "used"):
         shown.add_column(column, no_wrap=column in {"id", "expires"})
     for key in keys:
-        status = key.status(now)
+        status = key.status_at(now)
         shown.add_row(
             f"{key.name} (admin)" if key.admin else key.name,
             key.id,

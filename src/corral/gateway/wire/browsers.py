@@ -24,11 +24,11 @@ def origin_allowed(origin: bytes, host: bytes, names: frozenset[str]) -> bool:
     return len(origin) <= _LONGEST and _origin_allowed(origin, host[:_LONGEST], names)
 
 
-def preflight(origin: bytes, requested_headers: bytes) -> list[tuple[bytes, bytes]]:
+def preflight(origin: bytes, requested_headers: bytes, methods: bytes = b"GET, POST") -> list[tuple[bytes, bytes]]:
     """What a browser wants to read before an allowed page may post JSON here."""
     return [
         *cors(origin),
-        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-methods", methods),
         (b"access-control-allow-headers", requested_headers or b"authorization, content-type"),
         (b"access-control-max-age", b"600"),
     ]
