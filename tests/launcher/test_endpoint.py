@@ -11,14 +11,16 @@ import pytest
 from corral.cluster.endpoint import EndpointSettings
 from corral.credentials import new_secret
 from corral.errors import BadInput
-from corral.gateway.desk.values import Outcome
+from corral.gateway.desk.values import Replica
+from corral.gateway.table import Ready
 from corral.launcher.endpoint import serve
 from corral.store.keys import KeyStore
 from corral.store.keyvalues import Limits
 from corral.store.settings import endpoint_of_last_head, remember_endpoint
-from corral.store.usage import UsageStore, day_of
+from corral.store.usage import UsageStore
 from gateway.certificates import Authority
 from gateway.conftest import eventually
+from gateway.fake_engine import FakeEngine
 
 ANY_PORT = EndpointSettings(port=0)
 
@@ -33,6 +35,14 @@ def folder(monkeypatch, tmp_path):
 def keys(folder):
     with KeyStore(time.time) as store:
         yield store
+
+
+@pytest.fixture
+async def engine():
+    engine = FakeEngine()
+    await engine.start()
+    yield engine
+    await engine.stop()
 
 
 async def status(endpoint, secret=None, path="/v1/models"):
@@ -98,14 +108,78 @@ async def test_a_database_that_fails_later_opens_and_closes_no_door(keys, folder
 
 async def test_use_and_usage_are_written(keys):
     secret = new_secret()
-    key = keys.create("alice", secret)
+    keys.create("alice", secret)
     async with serve(ANY_PORT, unkeyed=False) as endpoint:
         await status(endpoint, secret)
-        outcome = Outcome(end="answered", prompt_tokens=5, output_tokens=2)
-        endpoint.usage.add(key.id, "m", outcome, time.time())
     assert keys.get("alice").last_used == pytest.approx(time.time(), abs=60)
     with UsageStore() as usage:
-        assert usage.tokens_of_day(day_of(time.time())) == {key.id: 7}
+        assert usage.report("key", since="2000-01-01") == ()  # reading a list is free
+
+
+def serves(engine, endpoint, script=None):
+    if script is not None:
+        engine.script = script
+    endpoint.gateway.table.set("m", Ready(Replica(id="m", base_url=engine.url, served_name="m")))
+
+
+async def chat(endpoint, secret=None, body=b'{"model": "m"}'):
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    url = f"http://127.0.0.1:{endpoint.gateway.port}/v1/chat/completions"
+    async with aiohttp.request("POST", url, data=body, headers=headers) as response:
+        return response.status, await response.json()
+
+
+async def answers_with_usage(call):
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
+    await call.json(200, {"choices": [], "usage": usage})
+
+
+async def test_requests_are_counted_by_key_and_model(keys, engine):
+    secret = new_secret()
+    key = keys.create("alice", secret)
+    async with serve(ANY_PORT, unkeyed=False) as endpoint:
+        serves(engine, endpoint, answers_with_usage)
+        assert (await chat(endpoint, secret))[0] == 200
+        assert (await chat(endpoint, secret, b'{"model": "nobody"}'))[0] == 404
+        assert (await chat(endpoint, "wrong"))[0] == 401
+        engine.script = refuses
+        assert (await chat(endpoint, secret))[0] == 400
+    with UsageStore() as usage:
+        rows = usage.report("model", since="2000-01-01", keys=[key.id])
+        assert usage.report("key", since="2000-01-01")[0].requests == 3  # nobody's is not counted
+    assert {row.model: (row.requests, row.errors) for row in rows} == {"m": (2, 1), "": (1, 1)}
+    (row,) = (row for row in rows if row.model == "m")
+    assert (row.prompt_tokens, row.cached_tokens, row.output_tokens) == (10, 4, 5)
+    assert 0 < row.seconds < 30
+
+
+async def refuses(call):
+    await call.json(400, {"error": {"message": "no", "type": "invalid_request_error"}})
+
+
+async def test_a_restart_does_not_give_a_day_s_tokens_anew(keys, engine):
+    secret = new_secret()
+    keys.create("alice", secret, limits=Limits(tokens_per_day=15))
+    statuses = []
+    for _ in range(2):
+        async with serve(ANY_PORT, unkeyed=False) as endpoint:
+            serves(engine, endpoint, answers_with_usage)
+            statuses.append((await chat(endpoint, secret))[0])
+    assert statuses == [200, 429]
+
+
+async def test_limits_that_are_changed_elsewhere_hold_at_once(keys, engine):
+    secret = new_secret()
+    keys.create("alice", secret)
+    async with serve(ANY_PORT, unkeyed=False) as endpoint:
+        serves(engine, endpoint, answers_with_usage)
+        assert (await chat(endpoint, secret))[0] == 200
+        keys.change("alice", models=("another",))
+        deadline = time.monotonic() + 5
+        while (await chat(endpoint, secret))[0] == 200:
+            assert time.monotonic() < deadline
+        status, told = await chat(endpoint, secret)
+        assert (status, told["error"]["code"]) == (403, "model_not_allowed")
 
 
 async def test_other_machines_only_with_keys_or_by_force(keys):
@@ -161,7 +235,6 @@ async def test_no_secret_is_anywhere_on_disk_or_in_what_is_said(keys, folder, ca
         url = f"http://127.0.0.1:{endpoint.gateway.port}/metrics"
         async with aiohttp.request("GET", url, headers={"x-api-key": good}) as response:
             page = await response.text()
-        endpoint.usage.add(keys.get("alice").id, "m", Outcome(end="answered"), time.time())
     kept = b"".join(path.read_bytes() for path in Path(folder).rglob("*") if path.is_file())
     said = "".join(capfd.readouterr()) + page
     assert kept

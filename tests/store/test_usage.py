@@ -14,14 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.credentials import new_secret
-from corral.gateway.desk.values import Outcome
 from corral.store.keys import KeyStore
 from corral.store.usage import KEPT_DAYS, Counts, Place, UsageStore, day_of
 from corral.store.usagebook import UsageBook
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0
-OUTCOME = Outcome(end="answered", seconds=0.5, prompt_tokens=10, cached_tokens=4, output_tokens=3)
+ONE = Counts(1, 0, 0, 10, 4, 3, 0.5)
 
 
 def clock():
@@ -41,22 +40,21 @@ def eventually(condition, seconds=10.0):
         time.sleep(0.01)
 
 
-def test_each_end_is_counted_under_its_kind(tmp_path, store):
+def test_what_is_counted_for_one_place_is_summed(tmp_path, store):
     book = UsageBook(clock, tmp_path)
-    for end in ("answered", "left", "refused", "unreachable", "busy", "broken", "cut", "stopped"):
-        book.add("key-a", "m", Outcome(end=end, seconds=0.25), NOON)
-    book.add("key-a", "m", OUTCOME, NOON)
+    for counts in (Counts(1, 1, 0, seconds=0.25), Counts(1, 0, 1, seconds=0.25), ONE, ONE):
+        book.add("key-a", "m", counts, NOON)
     book.close()
     (row,) = store.report("key", since="2026-11-21")
-    assert (row.requests, row.errors, row.cancelled) == (9, 6, 1)
-    assert (row.prompt_tokens, row.cached_tokens, row.output_tokens, row.seconds) == (10, 4, 3, 2.5)
+    assert (row.requests, row.errors, row.cancelled) == (4, 1, 1)
+    assert (row.prompt_tokens, row.cached_tokens, row.output_tokens, row.seconds) == (20, 8, 6, 1.5)
 
 
 def test_a_day_ends_at_midnight_of_utc(tmp_path, store):
     midnight = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
     book = UsageBook(clock, tmp_path)
     for at in (midnight - 0.001, midnight, midnight + 1):
-        book.add("key-a", "m", OUTCOME, at)
+        book.add("key-a", "m", ONE, at)
     book.close()
     days = {row.day: row.requests for row in store.report("day", since="2026-11-01")}
     assert days == {"2026-11-22": 2, "2026-11-21": 1}
@@ -105,8 +103,8 @@ def test_rows_of_keys_that_are_gone_keep_their_name(store, tmp_path):
 def test_a_restart_reads_the_day_s_tokens_back(tmp_path, store):
     for _ in range(2):
         book = UsageBook(clock, tmp_path)
-        book.add("key-a", "m", OUTCOME, NOON)
-        book.add("key-a", "n", OUTCOME, NOON - DAY)
+        book.add("key-a", "m", ONE, NOON)
+        book.add("key-a", "n", ONE, NOON - DAY)
         book.close()
     assert store.tokens_of_day(day_of(NOON)) == {"key-a": 26}
 
@@ -120,9 +118,9 @@ def test_old_days_are_forgotten(tmp_path, store):
 
 def test_it_is_written_within_a_second_or_so_and_at_the_end(tmp_path, store):
     book = UsageBook(clock, tmp_path)
-    book.add("key-a", "m", OUTCOME, NOON)
+    book.add("key-a", "m", ONE, NOON)
     eventually(lambda: store.tokens_of_day("2026-11-21"))
-    book.add("key-a", "m", OUTCOME, NOON)
+    book.add("key-a", "m", ONE, NOON)
     book.close()
     assert store.tokens_of_day("2026-11-21") == {"key-a": 26}
 
@@ -133,7 +131,7 @@ def test_a_locked_database_holds_up_nobody_and_loses_nothing(tmp_path, store, mo
     book = UsageBook(clock, tmp_path, interval=0.01)
     began = time.perf_counter()
     for _ in range(1000):
-        book.add("key-a", "m", OUTCOME, NOON)
+        book.add("key-a", "m", ONE, NOON)
     assert time.perf_counter() - began < 1.0
     blocker.execute("COMMIT")
     blocker.close()
@@ -145,7 +143,7 @@ def test_what_could_not_be_written_is_kept_and_said_once(tmp_path, capsys):
     folder = tmp_path / "home"
     folder.write_text("in the way")
     book = UsageBook(clock, folder, interval=0.01)
-    book.add("key-a", "m", OUTCOME, NOON)
+    book.add("key-a", "m", ONE, NOON)
     told = ""
 
     def said():
@@ -154,7 +152,7 @@ def test_what_could_not_be_written_is_kept_and_said_once(tmp_path, capsys):
         return told
 
     eventually(said)
-    book.add("key-a", "m", OUTCOME, NOON)
+    book.add("key-a", "m", ONE, NOON)
     folder.unlink()
     book.close()
     assert (told + capsys.readouterr().err).count("kept for later") == 1
@@ -172,19 +170,18 @@ def test_when_keys_were_used_is_written_too(tmp_path):
 CHILD = """
 import os, signal, sys, time
 from pathlib import Path
-from corral.gateway.desk.values import Outcome
-from corral.store.usage import UsageStore
+from corral.store.usage import Counts, UsageStore
 from corral.store.usagebook import UsageBook
 folder = Path(sys.argv[1])
-outcome = Outcome(end="answered", prompt_tokens=1, output_tokens=0)
+counts = Counts(1, prompt_tokens=1)
 book = UsageBook(lambda: 0.0, folder)
 for _ in range(5):
-    book.add("key-a", "m", outcome, 0.0)
+    book.add("key-a", "m", counts, 0.0)
 with UsageStore(folder) as store:
     while not store.tokens_of_day("1970-01-01"):
         time.sleep(0.01)
 for _ in range(3):
-    book.add("key-a", "m", outcome, 0.0)
+    book.add("key-a", "m", counts, 0.0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -207,7 +204,7 @@ def test_nothing_is_counted_twice_or_lost_between_flushes(tmp_path_factory, adde
     book = UsageBook(clock, folder, interval=0.0005)
     expected = Counter()
     for key, model, day, tokens in added:
-        book.add(key, model, Outcome(end="answered", output_tokens=tokens), NOON + day * DAY)
+        book.add(key, model, Counts(output_tokens=tokens), NOON + day * DAY)
         expected[day_of(NOON + day * DAY), key] += tokens
     book.close()
     with UsageStore(folder) as store:

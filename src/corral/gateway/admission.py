@@ -6,7 +6,7 @@ process has a `RemoteAdmission` (gateway.workers), which asks the head's.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import Final, Protocol
 
@@ -84,9 +84,7 @@ class LocalAdmission:
 
     def arrive(self, ask: Ask) -> Grant | Waiting:
         """A request is here; ApiError when it may not, or cannot, be answered."""
-        if self._keys.version != self._keys_version:
-            self._keys_version = self._keys.version
-            self._desk.set_keys(self._keys.limits())
+        self._know_keys()
         answer = self._desk.arrive(ask, time.monotonic(), time.time())
         return self._granted(answer) if isinstance(answer, Grant) else self._wait(answer)
 
@@ -122,6 +120,12 @@ class LocalAdmission:
         if self.on_record is not None:
             self.on_record(record, time.time())
 
+    def charge(self, tokens: Mapping[str, int]) -> None:
+        """Count what keys (by id) used earlier today, before this process began."""
+        self._know_keys()
+        for key, used in tokens.items():
+            self._desk.charge(key, used, time.time())
+
     def turn(self) -> None:
         """Let those go on whose turn it is, and try replicas that are left alone; after all that changes anything."""
         now = time.monotonic()
@@ -153,6 +157,11 @@ class LocalAdmission:
             self._timer.cancel()
         for task in self._probing:
             task.cancel()
+
+    def _know_keys(self) -> None:
+        if self._keys.version != self._keys_version:
+            self._keys_version = self._keys.version
+            self._desk.set_keys(self._keys.limits())
 
     def _granted(self, grant: Grant) -> Grant:
         self._table.began(grant.model)

@@ -17,6 +17,8 @@ SERVER: Final = "server_error"
 FORBIDDEN: Final = "permission_error"
 LIMITED: Final = "rate_limit_error"
 
+INVALID_KEY: Final = "invalid_api_key"
+
 UNREACHABLE: Final = "upstream_unreachable"
 DIED: Final = "upstream_died"
 REFUSED: Final = "upstream_refused"
@@ -158,7 +160,7 @@ def several_keys() -> ApiError:
 
 def _unauthorized(message: str) -> ApiError:
     # OpenAI's code for all of them, on which clients branch.
-    return ApiError(401, message, code="invalid_api_key", headers=[(b"www-authenticate", b"Bearer")])
+    return ApiError(401, message, code=INVALID_KEY, headers=[(b"www-authenticate", b"Bearer")])
 
 
 def permission_denied() -> ApiError:
@@ -204,7 +206,7 @@ def model_not_allowed(asked: str, allowed: Sequence[str]) -> ApiError:
 
 def revoked_key() -> ApiError:
     """The key is not known any more."""
-    return ApiError(401, "This key was revoked.", code="invalid_api_key", headers=_NO_RETRY)
+    return ApiError(401, "This key was revoked.", code=INVALID_KEY, headers=_NO_RETRY)
 
 
 def limit_reached(limit: str, seconds: float) -> ApiError:

@@ -6,19 +6,22 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
 from corral.api.app import AdminApi
 from corral.cluster.endpoint import EndpointSettings
-from corral.gateway import routes
+from corral.gateway import errors, routes
 from corral.gateway.keyring import Keyring
+from corral.gateway.record import Record
 from corral.gateway.server import Gateway
 from corral.gateway.wire.sockets import is_reached
 from corral.gateway.wire.tls import Pair, Renewal, context, judge
 from corral.launcher.keys import KeyWatch
 from corral.store.keys import KeyStore
 from corral.store.settings import remember_endpoint
+from corral.store.usage import Counts, UsageStore, day_of
 from corral.store.usagebook import UsageBook
 
 HOST: Final = "127.0.0.1"
@@ -62,6 +65,9 @@ async def serve(settings: EndpointSettings, *, unkeyed: bool) -> AsyncGenerator[
         if pair is not None and live is not None:
             tasks.append(asyncio.create_task(_renew(Renewal(pair, live)), name="tls"))
         usage = UsageBook(time.time, last_used=keyring.taken_used)
+        gateway.admission.on_record = partial(_note, usage)
+        with UsageStore() as used:
+            gateway.admission.charge(used.tokens_of_day(day_of(time.time())))
         try:
             await gateway.start(host, PORT if settings.port is None else settings.port)
             remember_endpoint(settings)
@@ -73,6 +79,23 @@ async def serve(settings: EndpointSettings, *, unkeyed: bool) -> AsyncGenerator[
                 with suppress(asyncio.CancelledError):
                     await task
             await asyncio.to_thread(usage.close)
+
+
+def _note(usage: UsageBook, record: Record, wall_time: float) -> None:
+    """Count a request that was for an engine; one that came without a good key is nobody's."""
+    if record.route not in routes.FORWARDED or record.code == errors.INVALID_KEY:
+        return
+    failed = not record.cancelled and (bool(record.code) or record.status >= 400)
+    counts = Counts(
+        1,
+        int(failed),
+        int(record.cancelled),
+        record.prompt_tokens,
+        record.cached_tokens,
+        record.output_tokens,
+        record.seconds - record.waited,
+    )
+    usage.add(record.key, record.model, counts, wall_time)
 
 
 def _pair(settings: EndpointSettings) -> Pair | None:

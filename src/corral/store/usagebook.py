@@ -5,42 +5,12 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from corral.errors import CorralError
 from corral.store.usage import Counts, Place, UsageStore, day_of
 
 FLUSH_SECONDS: Final = 1.0  # what is lost at most when the process is killed
-_NO_ERROR: Final = frozenset(("answered", "left"))
-
-
-class Settled(Protocol):
-    """How a request ended; `gateway.desk.values.Outcome` is one. Tokens are the engine's own count, None: unknown."""
-
-    @property
-    def end(self) -> str:
-        """`answered`, `left` (the client went) or a word for a failure."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """How long the engine had it."""
-        ...
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        """All of the prompt, cached or not."""
-        ...
-
-    @property
-    def cached_tokens(self) -> int | None:
-        """Of the prompt, what the engine had already."""
-        ...
-
-    @property
-    def output_tokens(self) -> int | None:
-        """Of the answer."""
-        ...
 
 
 class UsageBook:
@@ -69,20 +39,11 @@ class UsageBook:
         self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
         self._thread.start()
 
-    def add(self, key: str, model: str, outcome: Settled, wall_time: float) -> None:
-        """Count a request that ended at `wall_time` (seconds since the epoch), once for all its tries."""
+    def add(self, key: str, model: str, counts: Counts, wall_time: float) -> None:
+        """Count for a key's id and a model what ended at `wall_time` (seconds since the epoch)."""
         day = int(wall_time // 86_400)
         if day != self._day[0]:
             self._day = (day, day_of(wall_time))
-        counts = Counts(
-            1,
-            int(outcome.end not in _NO_ERROR),
-            int(outcome.end == "left"),
-            outcome.prompt_tokens or 0,
-            outcome.cached_tokens or 0,
-            outcome.output_tokens or 0,
-            outcome.seconds,
-        )
         self._count(Place(self._day[1], key, model), counts)
 
     def close(self) -> None:
