@@ -5,10 +5,12 @@ import os
 import signal
 import threading
 import time
+import urllib.request
+from pathlib import Path
 
 import pytest
 
-from e2e.program import Corral, base_url, post
+from e2e.program import Corral, base_url, embedding_gguf, post
 
 pytestmark = pytest.mark.slow
 HEAD = "schema: corral.cluster/1\nnodes:\n  - name: here\n    address: local\n    memory: {mib} MiB\nmodels:\n"
@@ -73,8 +75,6 @@ def loads(corral):
 
 
 def models(url):
-    import urllib.request
-
     with urllib.request.urlopen(f"{url}/models", timeout=10) as answer:
         return [model["id"] for model in json.load(answer)["data"]]
 
@@ -276,3 +276,30 @@ def test_a_foreground_up_of_all_models_ends_them_all(corral, file):
     assert process.returncode == 130, told
     corral.nothing_is_left()
     assert corral.json("status")["offers"] == []
+
+
+def test_an_embedding_model_answers_beside_a_chat_model(corral, file, tmp_path, takes):
+    corral("up", "--port", 0, "--context", CONTEXT, "--detach")  # so that the demo model is made
+    (chat,) = sorted((Path.home() / ".cache/corral/models/demo").glob("*/*.gguf"))[-1:]
+    corral("down")
+    embedding_gguf(chat, tmp_path / "vectors.gguf")
+    path = file({"chat": "", "vectors": ", aliases: [text-embedding-3-small]"}, room=2)
+    path.write_text(path.read_text().replace("name: vectors, model: demo", "name: vectors, model: vectors.gguf"))
+    url = base_url(up(corral, path))
+    ask(url, "chat")
+    body = json.dumps({"model": "text-embedding-3-small", "input": "some words"}).encode()
+    answers = []
+    for _ in range(300):
+        answers.append(post(f"{url}/embeddings", body, timeout=30))
+        if answers[-1][0] == 200:
+            break
+        time.sleep(0.1)
+    status, answer = answers[-1]
+    assert status == 200, answer
+    assert len(answer["data"][0]["embedding"]) > 0
+    assert states(corral) == {"chat": "ready", "vectors": "ready"}
+    assert once(url, "chat")[0] == 200
+    assert once(url, "vectors")[0] == 400, "it does not generate"
+    assert corral.deployment("vectors")["holds"], "what it holds is known too"
+    corral("down")
+    corral.nothing_is_left()

@@ -51,14 +51,23 @@ class _Stop:
 class Swapper:
     """Looked at by the head again and again; `runner` gives a deployment's runner."""
 
-    def __init__(self, store: Store, table: Table, ledger: Ledger, runner: Callable[[str], Runner | None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        table: Table,
+        ledger: Ledger,
+        runner: Callable[[str], Runner | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._table = table
         self._ledger = ledger
         self._runner = runner
+        self._clock = clock
         self._mark: object = None
         self._offers: dict[str, Offered] = {}
         self._there: dict[str, list[Deployment]] = {}  # of each offer, those that run or are about to
+        self._standings: Mapping[str, tuple[str, float]] = {}
         self._others: frozenset[str] = frozenset()  # deployments of no offer
         self._ready_at: dict[str, float] = {}
         self._leaving: dict[str, float] = {}  # until when their requests may take
@@ -73,12 +82,13 @@ class Swapper:
 
     def look(self, live: Sequence[Deployment]) -> bool:
         """Do what is to be done now, given all deployments that live; whether there is anything offered."""
-        now = time.monotonic()
+        now = self._clock()
         self._read_offers()
         self._there = {name: [] for name in self._offers}
         for deployment in live:
             if deployment.serves in self._there and deployment.state in LIVE:
                 self._there[deployment.serves].append(deployment)
+        self._standings = self._store.standings()
         self._others = frozenset(d.name for d in live if d.serves not in self._offers)
         for offer in self._offers.values():
             self._note(offer, now)
@@ -137,15 +147,14 @@ class Swapper:
             self._enter_table(offer, Failed(stop.cause, float(math.ceil(stop.until - now))))
 
     def _note_failure(self, offer: Offered, now: float) -> None:
-        known = [d for request in offer.requests if (d := self._store.get(request.name)) is not None]
-        failed = [d for d in known if d.state == "failed" and d.detail.failure is not None]
-        if not failed or any(d.state in LIVE for d in known):
+        known = {r.name: self._standings[r.name] for r in offer.requests if r.name in self._standings}
+        changed, name = max(((at, name) for name, (state, at) in known.items() if state == "failed"), default=(0.0, ""))
+        if not name or self._told.get(offer.name) == changed or any(state in LIVE for state, _ in known.values()):
             return
-        last = max(failed, key=lambda d: d.changed)
-        if self._told.get(offer.name) == last.changed or last.detail.failure is None:
-            return
-        self._told[offer.name] = last.changed
-        self._fail(offer, last.detail.failure.cause, now, age=max(0.0, time.time() - last.changed))
+        self._told[offer.name] = changed
+        failed = self._store.get(name)
+        if failed is not None and failed.detail.failure is not None:
+            self._fail(offer, failed.detail.failure.cause, now, age=max(0.0, time.time() - changed))
 
     def _fail(self, offer: Offered, cause: str, now: float, *, age: float = 0.0) -> None:
         """Tell those who wait why it did not load, and do not try again at once."""
@@ -204,7 +213,7 @@ class Swapper:
     async def _bring(self, offer: Offered) -> None:
         """Load one model, as soon as there is room for it."""
         name, took = offer.name, self._took(offer)
-        course = Course(time.monotonic(), None)
+        course = Course(self._clock(), None)
         launched = False
 
         def report(stage: str, text: str, *, fraction: float | None = None, subject: str = "") -> None:
@@ -219,9 +228,9 @@ class Swapper:
                 model = await obtain(offer.request, cache_here(nodes, facts), report)
                 launched = await self._when_there_is_room(offer, model, nodes)
         except CorralError as error:
-            self._fail(offer, error.cause, time.monotonic())
+            self._fail(offer, error.cause, self._clock())
         except Exception as error:
-            self._fail(offer, f"Corral itself failed: {type(error).__name__}: {error}.", time.monotonic())
+            self._fail(offer, f"Corral itself failed: {type(error).__name__}: {error}.", self._clock())
             raise
         finally:
             del self._bringing[name]
@@ -234,7 +243,7 @@ class Swapper:
         if not self._leaving and isinstance(await self._try(offer, model, nodes), Load):
             return True  # it disturbs nobody, so it waits for nobody
         async with self._turn:
-            while self._wanted(offer, time.monotonic()) and offer.name in self._offers:
+            while self._wanted(offer, self._clock()) and offer.name in self._offers:
                 match await self._try(offer, model, nodes):
                     case Load():
                         return True
@@ -246,7 +255,7 @@ class Swapper:
                         self._enter_table(offer, Loading(why, 0.0, seconds + took if took is not None else None))
                     case Evict(names):
                         for name in names:
-                            self._send_off(name, f"{offer.name} is asked for", time.monotonic())
+                            self._send_off(name, f"{offer.name} is asked for", self._clock())
                 await asyncio.sleep(LOOK_SECONDS)
         return False
 
@@ -255,7 +264,7 @@ class Swapper:
         if self._there.get(offer.name):
             return Wait(LOOK_SECONDS, "it still ends")
         facts = await look(nodes, _in_silence)
-        now = time.monotonic()
+        now = self._clock()
         ledger = self._ledger.copy()
         deployments = {name: tuple(d.name for d in there) for name, there in self._there.items()}
         fitting = Fitting(offer, model, facts, ledger, deployments)
@@ -277,7 +286,7 @@ class Swapper:
         return action
 
     def _refuse(self, offer: Offered, why: str) -> None:
-        self._stops[offer.name] = _Stop(why, time.monotonic() + REFUSED_SECONDS, 0, self._around(offer.name))
+        self._stops[offer.name] = _Stop(why, self._clock() + REFUSED_SECONDS, 0, self._around(offer.name))
         self._enter_table(offer, Failed(why, REFUSED_SECONDS))
         self._table.drop_demand(offer.name)
         self._store.tell(offer.name, "model.refused", why)

@@ -116,6 +116,11 @@ class Store:
         row = self._database.execute("SELECT * FROM deployments WHERE name = ?", (name,)).fetchone()
         return None if row is None else _deployment(row)
 
+    def standings(self) -> dict[str, tuple[State, float]]:
+        """State and time of the last change of all that are remembered; cheap enough to ask again and again."""
+        rows = self._database.execute("SELECT name, state, changed FROM deployments").fetchall()
+        return {row["name"]: (row["state"], row["changed"]) for row in rows}
+
     def deployments(self) -> tuple[Deployment, ...]:
         """All that is remembered, oldest first."""
         rows = self._database.execute("SELECT * FROM deployments ORDER BY created, name").fetchall()
