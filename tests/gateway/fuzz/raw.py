@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import h11
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from gateway.conftest import eventually
@@ -14,6 +15,8 @@ from gateway.conftest import eventually
 QUIET_SECONDS = 0.02  # without a byte: what is to come from a fake engine on loopback has come
 _LIMIT = 8_000_000
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+# Not made smaller: each look at a failing example waits for what does not come.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 EDITS = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 2), st.sampled_from(b"\r\n \t:0;\x00\xffaA/")), max_size=2
 )
@@ -158,6 +161,11 @@ async def healthy(port):
         await loop.sock_connect(probe, ("127.0.0.1", port))
         await loop.sock_sendall(probe, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         return (await asyncio.wait_for(loop.sock_recv(probe, 4096), 5)).startswith(b"HTTP/1.1 200 ")
+
+
+def examples(count):
+    """Settings of a property that talks to a server."""
+    return settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=count, phases=PHASES)
 
 
 def edited(data, edits):

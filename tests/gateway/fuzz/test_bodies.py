@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fuzz.raw import CHAT, EDITS, converse, edited
+from gateway.fuzz.raw import CHAT, EDITS, converse, edited, examples
 
+ONCE = CHAT + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b"
 NAMES = st.sampled_from(
     [
         "model",
@@ -58,7 +59,7 @@ def serialised(members, *, ascii_only, last_model):
     after=AFFIXES,
     edits=st.just([]) | EDITS,
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=250)
+@examples(250)
 async def test_any_body(gateway, engine, caplog, members, ascii_only, last_model, before, after, edits):
     async def fine(call):
         await call.whole(200, b"{}")
@@ -66,7 +67,7 @@ async def test_any_body(gateway, engine, caplog, members, ascii_only, last_model
     engine.script = fine
     engine.calls.clear()
     body = edited(before + serialised(members, ascii_only=ascii_only, last_model=last_model) + after, edits)
-    talk = await converse(gateway.port, [CHAT + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)], quiet=0.004)
+    talk = await converse(gateway.port, [ONCE % (len(body), body)], quiet=5)
     ((status, _, answer),) = talk.answers
     assert status in {200, 400, 404}, answer
     assert status == 200 or set(json.loads(answer)["error"]) == {"message", "type", "param", "code"}
@@ -92,7 +93,7 @@ def same_but_for_usage(came, sent):
 async def test_nesting(gateway, engine, caplog, depth, brackets):
     inner = brackets[0] * depth + b"1" + brackets[1] * depth
     body = b'{"model": "m", "x": %b}' % inner
-    talk = await converse(gateway.port, [CHAT + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)], quiet=0.3)
+    talk = await converse(gateway.port, [ONCE % (len(body), body)], quiet=5)
     ((status, _, _),) = talk.answers
     assert status in ({200, 400, 413} if depth > 100 else {200})
     assert not caplog.records

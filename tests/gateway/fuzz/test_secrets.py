@@ -5,7 +5,7 @@ import json
 import logging
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from corral import credentials
@@ -16,7 +16,7 @@ from corral.gateway.server import Gateway
 from corral.gateway.table import Failed, Ready, replica_at
 from gateway.conftest import eventually
 from gateway.fake_engine import echo, stalls_in_the_stream
-from gateway.fuzz.raw import CHAT, converse, parse_answers
+from gateway.fuzz.raw import CHAT, converse, examples, parse_answers
 
 KEY = b"sk-corral-0123456789-MARKER-OF-THE-KEY-abcdefg"
 ENGINE_KEY = "MARKER-OF-THE-ENGINES-KEY"
@@ -180,7 +180,7 @@ def told(engine_script, answers):
     path=st.sampled_from([routes.CHAT, routes.EMBEDDINGS, "/v1/nothing", routes.MODELS]),
     length=st.sampled_from([0, 0, 0, 5, -5]),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=250)
+@examples(250)
 async def test_no_key_and_no_prompt_leaks(gateway, engine, caplog, capfd, head, body, script, path, length):
     caplog.set_level(logging.DEBUG)
     engine.script = script

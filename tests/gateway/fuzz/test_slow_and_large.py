@@ -25,7 +25,7 @@ async def test_a_body_at_the_limit(gateway, engine, size, declared):
         if declared
         else b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (size, body)
     )
-    talk = await converse(gateway.port, [CHAT + framed], quiet=0.5)
+    talk = await converse(gateway.port, [CHAT + b"Connection: close\r\n" + framed], quiet=5)
     assert [status for status, _, _ in talk.answers] == [413 if size > LIMIT else 200]
     assert [call.body for call in engine.calls] == ([] if size > LIMIT else [body])
 
@@ -34,7 +34,7 @@ async def test_a_body_at_the_limit(gateway, engine, size, declared):
 async def test_a_compressed_body_is_refused_and_not_opened(gateway, engine, coding):
     bomb = gzip.compress(bytes(50_000_000), 1)
     head = CHAT + b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (coding, len(bomb))
-    talk = await converse(gateway.port, [head + bomb], quiet=0.5)
+    talk = await converse(gateway.port, [head + bomb], quiet=5)
     if talk.end != "reset":
         ((status, _, body),) = talk.answers
         assert status == 415
