@@ -135,7 +135,7 @@ class Model:
         places = sum(state.slots or len(state.running) for state in trusted) or 1
         left = [self._left(ticket, now) for ticket in self._oldest(trusted)]
         # Lengths of answers vary as much as they are long on average: then the first of n that run ends n times sooner.
-        first = min(min(left), sum(left) / len(left) ** 2) if left else 0.0
+        first = min(*left, sum(left) / len(left) ** 2) if left else 0.0
         return first + self.pace * (others + own) / places, first + self.pace * others / places
 
     def _oldest(self, replicas: list[ReplicaState]) -> Iterator[Ticket]:
