@@ -8,6 +8,7 @@ import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
+from corral.gateway.front import FrontSettings
 from corral.gateway.server import Gateway
 from corral.gateway.table import Ready, replica_at
 from gateway.fake_engine import FakeEngine
@@ -30,7 +31,7 @@ async def engine():
 
 @pytest.fixture
 async def gateway(engine):
-    gateway = Gateway(body_limit=1_000_000)
+    gateway = Gateway(FrontSettings(body_limit=1_000_000))
     gateway.table.set("m", Ready(replica_at(engine.url, "m")))
     await gateway.start(port=0)
     yield gateway

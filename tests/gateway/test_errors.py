@@ -101,7 +101,7 @@ async def test_a_model_that_loads_for_longer_than_a_silent_client_can_wait(http,
 
 
 async def test_a_client_of_a_stream_is_told_how_far_its_model_is(http, gateway, engine):
-    gateway._forwarding.heartbeat = 0.02
+    gateway.front.forwarding.heartbeat = 0.02
     gateway.table.set("m", Loading("weights", 0.25, 8.0))
     engine.script = streams_two
     async with http.post(CHAT, data=b'{"model": "m", "stream": true}') as response:
@@ -114,7 +114,7 @@ async def test_a_client_of_a_stream_is_told_how_far_its_model_is(http, gateway, 
 
 
 async def test_a_model_that_fails_while_a_client_waits_ends_its_stream_with_an_error(gateway, client):
-    gateway._forwarding.heartbeat = 0.02
+    gateway.front.forwarding.heartbeat = 0.02
     gateway.table.set("m", Loading("weights"))
     stream = await client.chat.completions.create(model="m", messages=[], stream=True)
     gateway.table.set("m", Failed("rank-1 ran out of memory."))

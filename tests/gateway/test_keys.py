@@ -9,6 +9,7 @@ import pytest
 
 from corral.credentials import digest, new_secret
 from corral.gateway.desk.values import KeyLimits
+from corral.gateway.front import FrontSettings
 from corral.gateway.keyring import Entry, Identity, Keyring
 from corral.gateway.server import Gateway
 from corral.gateway.table import Ready, Upstream
@@ -32,7 +33,7 @@ def keyring():
 
 @pytest.fixture
 async def gateway(engine, keyring):
-    gateway = Gateway(body_limit=1_000_000, keys=keyring, access_log=True)
+    gateway = Gateway(FrontSettings(body_limit=1_000_000, access_log=True), keys=keyring)
     for name in ("m", "n"):
         gateway.table.set(name, Ready(Upstream(engine.url, name)))
     await gateway.start(port=0)

@@ -16,7 +16,7 @@ CHAT = "/v1/chat/completions"
 
 
 def connections_to_the_engine(gateway):
-    return len(gateway._relay.pool.busy)
+    return len(gateway.front.relay.pool.busy)
 
 
 @pytest.mark.parametrize("abruptly", [False, True])
@@ -40,9 +40,9 @@ async def test_the_engine_sees_it_at_once(gateway, engine, ask, script, abruptly
 async def test_during_its_upload_nothing_reaches_the_engine(gateway, engine):
     _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(REQUEST % 500_000 + b'{"model": "m", ')
-    await eventually(lambda: gateway._server.hub.tasks)
+    await eventually(lambda: gateway.front.server.hub.tasks)
     writer.close()
-    await eventually(lambda: not gateway._server.hub.tasks)
+    await eventually(lambda: not gateway.front.server.hub.tasks)
     assert not engine.calls
     assert sample(gateway, "cancelled_total", model="") == 1
     assert sample(gateway, "requests_total", model="", route=CHAT, status="none") == 1
@@ -57,7 +57,7 @@ async def test_while_the_engine_does_not_read_its_upload(gateway, ask):
         _, writer = await ask(b'{"image": "' + b"x" * 900_000 + b'"}')
         await eventually(lambda: connected)
         writer.close()
-        await eventually(lambda: not gateway._server.hub.tasks)
+        await eventually(lambda: not gateway.front.server.hub.tasks)
         assert len(await asyncio.wait_for(connected[0].read(), 5)) < 900_000 + 1000
         assert connections_to_the_engine(gateway) == 0
     finally:
@@ -80,7 +80,7 @@ async def test_a_thousand_cancelled_streams_leave_nothing(gateway, engine, ask, 
     await eventually(lambda: len(asyncio.all_tasks()) == before and engine.connections == 0, 10)
     assert len(engine.calls) == 1000
     assert connections_to_the_engine(gateway) == 0
-    assert not gateway._server.hub.lines
+    assert not gateway.front.server.hub.lines
     assert sample(gateway, "cancelled_total", model="m") == 1000
     assert sample(gateway, "in_flight", model="m") == 0
     assert not caplog.records
@@ -127,7 +127,7 @@ async def test_a_client_that_does_not_read_holds_the_engine_back_and_not_its_chu
         await asyncio.sleep(0.1)
     # Kernel buffers of two connections (up to about 6 MB each on loopback), not the gateway's memory.
     assert 0 < sent < 24_000_000
-    buffered = next(iter(gateway._server.hub.lines)).transport.get_write_buffer_size()
+    buffered = next(iter(gateway.front.server.hub.lines)).transport.get_write_buffer_size()
     assert buffered < 1_000_000
     writer.transport.abort()
     await eventually(engine.calls[0].gone.is_set)

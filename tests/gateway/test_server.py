@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from corral.errors import BadInput, ExitCode
+from corral.gateway.front import FrontSettings
 from corral.gateway.server import Gateway
 from corral.gateway.table import Failed, Loading, Ready, Table, replica_at
 from corral.gateway.wire import sockets
@@ -147,7 +148,7 @@ async def test_the_time_to_the_first_token_is_measured_for_streams(gateway, engi
 
 
 async def test_the_access_log_is_one_json_line_without_prompts(engine, caplog):
-    gateway = Gateway(access_log=True)
+    gateway = Gateway(FrontSettings(access_log=True))
     gateway.table.set("m", Ready(replica_at(engine.url, "m")))
     await gateway.start(port=0)
     caplog.set_level("INFO", "corral.gateway.access")
@@ -226,8 +227,8 @@ async def test_a_client_that_does_not_read_cannot_keep_it_from_stopping(gateway,
     engine.script = floods
     _, writer = await ask()
     writer.transport.pause_reading()
-    await eventually(lambda: gateway._server.hub.lines)
-    connection = next(iter(gateway._server.hub.lines))
+    await eventually(lambda: gateway.front.server.hub.lines)
+    connection = next(iter(gateway.front.server.hub.lines))
     await eventually(lambda: connection.transport.get_write_buffer_size() > 65536)
     await asyncio.wait_for(gateway.stop(grace=0), 5)
     writer.transport.abort()

@@ -4,9 +4,12 @@ Keys are looked up by the digest of their secret. Several ways to hand one over 
 they say must be one and the same secret, so that no two readers of a request can take it for two people's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 from corral import credentials
 from corral.gateway import errors, routes
@@ -51,6 +54,15 @@ class Entry:
     until: float | None = None  # seconds since the epoch; None: for ever
 
 
+class KeyringState(msgspec.Struct, frozen=True, kw_only=True):
+    """A keyring as plain data: digests, no secrets."""
+
+    may_be_open: bool
+    rule: Rule
+    configured: bool
+    entries: tuple[Entry, ...]
+
+
 class Keyring:
     """All keys, replaced as a whole when one changes.
 
@@ -64,6 +76,7 @@ class Keyring:
         self._configured = False
         self._entries: Mapping[bytes, Entry] = {}
         self._used: dict[str, float] = {}
+        self.on_change: Callable[[], None] | None = None
         self.version = 0  # counts replacements
 
     def replace(self, entries: Iterable[Entry], *, configured: bool) -> None:
@@ -71,6 +84,27 @@ class Keyring:
         self._entries = {entry.digest: entry for entry in entries}
         self._configured = configured
         self.version += 1
+        if self.on_change is not None:
+            self.on_change()
+
+    def state(self) -> "KeyringState":
+        """All that another process must know to ask for the same keys."""
+        return KeyringState(
+            may_be_open=self._may_be_open,
+            rule=self._rule,
+            configured=self._configured,
+            entries=tuple(self._entries.values()),
+        )
+
+    def load(self, state: "KeyringState") -> None:
+        """Be as another process's keyring is."""
+        self._may_be_open, self._rule = state.may_be_open, state.rule
+        self.replace(state.entries, configured=state.configured)
+
+    def note_use(self, key: str) -> None:
+        """Note that a key was used just now, in another process."""
+        if key:
+            self._used[key] = time.time()
 
     def limits(self) -> Mapping[str, KeyLimits]:
         """What each key may do, by its id."""

@@ -1,121 +1,130 @@
 """The gateway as a thing that starts and stops inside a running event loop; knows neither launcher nor engine."""
 
-import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from ssl import SSLContext
-from typing import Final
+
+import msgspec
 
 from corral.gateway import accesslog
 from corral.gateway.admission import LocalAdmission
-from corral.gateway.app import App
 from corral.gateway.desk.desk import Desk
 from corral.gateway.desk.settings import DeskSettings
-from corral.gateway.forwarding import HEARTBEAT_SECONDS, Forwarding
+from corral.gateway.front import Front, FrontSettings
 from corral.gateway.guard import Guard
 from corral.gateway.keyring import Keyring
 from corral.gateway.metrics import Metrics
 from corral.gateway.own import Mount, Own
 from corral.gateway.probing import generates
 from corral.gateway.record import Record
-from corral.gateway.relay.relay import IDLE_SECONDS, Relay
 from corral.gateway.table import Table
-from corral.gateway.tracing import Tracing, tracing_from_environment
 from corral.gateway.wire.asgi import Exchange
-from corral.gateway.wire.httpserver import HttpServer
-from corral.gateway.wire.limits import Limits
 from corral.gateway.wire.sockets import listen
-from corral.units import MIB
-
-BODY_LIMIT: Final = 64 * MIB
+from corral.gateway.wire.tls import Pair
+from corral.gateway.workers.asking import answered_by
+from corral.gateway.workers.hosting import HostedWorker
+from corral.gateway.workers.messages import Configure
+from corral.gateway.workers.pool import WorkerPool
 
 
 class Gateway:
-    """One OpenAI endpoint for all deployments of `table`, which may change at any time from within the loop."""
+    """One OpenAI endpoint for all models of `table`, which may change at any time from within the loop.
+
+    With `workers`, that many processes answer clients and ask engines, and this one keeps the desk for all of them.
+    """
 
     def __init__(
         self,
+        settings: FrontSettings | None = None,
         *,
         table: Table | None = None,
-        body_limit: int = BODY_LIMIT,
-        host_names: frozenset[str] = frozenset(),
-        access_log: bool = False,
-        heartbeat: float = HEARTBEAT_SECONDS,
-        allow_unkeyed: bool = False,
         keys: Keyring | None = None,
         desk: DeskSettings | None = None,
+        allow_unkeyed: bool = False,
         ssl: SSLContext | None = None,
-        limits: Limits | None = None,
-        idle_seconds: float = IDLE_SECONDS,
         mounts: Mapping[str, Mount] | None = None,
+        workers: int = 0,
+        tls: Pair | None = None,
     ) -> None:
-        """`heartbeat`: seconds between two signs of life to a client that waits for a stream.
+        """`keys`: those that are asked for; whoever made the keyring keeps it up to date.
 
-        `host_names`: DNS names (lower case) by which browsers may reach it, beyond localhost and addresses.
-
-        `allow_unkeyed`: listen where other machines can reach it, though nobody is asked for a key.
-        `keys`: those that are asked for; whoever made the keyring keeps it up to date. `ssl`: speak TLS, with what
-        this holds at each handshake. `limits`: what a client may take. `idle_seconds`: that an engine may be silent
-        within a stream. `mounts`: who else answers, by the first part of the path ("/api").
+        `allow_unkeyed`: listen where other machines can reach it, though nobody is asked for a key. `ssl`: speak TLS,
+        with what this holds at each handshake; `tls` are its files, which workers read themselves. `mounts`: who else
+        answers, by the first part of the path ("/api").
         """
         self.table = table if table is not None else Table()
         self.metrics = Metrics()
+        self.port = 0  # where it listens, once started
+        self.front: Front | None = None
+        self.pool: WorkerPool | None = None
+        self._settings = settings or FrontSettings()
         self._keys = keys or Keyring()
         self.admission = LocalAdmission(Desk(desk), self.table, self._keys, self.metrics)
-        self.port = 0  # where it listens, once started
-        self._body_limit = body_limit
-        self._host_names = host_names
-        self._access_log = access_log
-        self._heartbeat = heartbeat
-        self._tracing: Tracing | None = None
-        self._ssl = ssl
-        self._mounts = mounts
-        self._limits = limits
-        self._idle_seconds = idle_seconds
         self._allow_unkeyed = allow_unkeyed
-        self._relay: Relay | None = None
-        self._server: HttpServer | None = None
+        self._ssl = ssl
+        self._tls = tls
+        self._mounts = mounts
+        self._workers = workers
+        self._sockets: list[socket.socket] = []
 
     async def start(self, host: str = "127.0.0.1", port: int = 8000) -> None:
         """Listen (port 0: any free one) and answer from now on; BadInput when the place cannot be listened on."""
-        if self._server is not None:
+        if self.front is not None:
             raise RuntimeError("the gateway has been started already")
         sockets = listen(host, port, loopback_only=not (self._allow_unkeyed or self._keys.guarded))
         self.port = sockets[0].getsockname()[1]
-        self._relay = Relay(idle_seconds=self._idle_seconds)
-        self._tracing = tracing_from_environment()
-        self.admission.probe = partial(generates, self._relay)
-        names = self._host_names
         if self._allow_unkeyed:
-            names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
-        guard = Guard(names, self._keys)
-        self._forwarding = Forwarding(
-            self.admission, self._relay, body_limit=self._body_limit, heartbeat=self._heartbeat
-        )
-        app = App(
-            guard,
-            self._forwarding,
-            Own(guard, self.table, lambda: self.metrics.exposition(self.admission.standing()), self._mounts).answer,
-            self._ended,
-            tracing=self._tracing,
-        )
-        self._server = HttpServer(app, limits=self._limits, tls=self._ssl)
-        await self._server.start(sockets)
+            here = socket.gethostname().lower()
+            names = self._settings.host_names | {here, f"{here}.local"}
+            self._settings = msgspec.structs.replace(self._settings, host_names=names)
+        front = Front(self._settings, self.admission, self._keys, self._own, self._ended, ssl=self._ssl)
+        self.admission.probe = partial(generates, front.relay)
+        self.front = front
+        if self._workers:
+            self.pool = WorkerPool(self._workers, sockets, partial(self._hosted, front), self._configuration)
+            self._keys.on_change = self.reconfigure
+            self._sockets = sockets
+            await self.pool.start()
+        else:
+            await front.start(sockets)
 
-    def _ended(self, exchange: Exchange, record: Record) -> None:
-        self.admission.ended(record)
-        if self._access_log:
-            accesslog.log(exchange, record)
+    def reconfigure(self) -> None:
+        """Tell the workers that keys or certificate have changed."""
+        if self.pool is not None:
+            self.pool.configure()
 
     async def stop(self, grace: float = 10.0) -> None:
         """Accept no more, give running requests `grace` seconds, then end them with a word to their clients."""
-        if self._server is None or self._relay is None:
+        if self.front is None:
             return
-        server, relay = self._server, self._relay
-        self._server = self._relay = None
-        await server.stop(grace)
+        front, pool = self.front, self.pool
+        self.front = self.pool = None
+        for one in self._sockets:
+            one.close()
+        if pool is not None:
+            await pool.stop(grace)
+        await front.stop(grace)
         self.admission.close()
-        await relay.close()
-        if self._tracing is not None:
-            await asyncio.to_thread(self._tracing.close)  # it may wait for a collector
+
+    def _own(self, guard: Guard) -> Callable[[Exchange], Awaitable[None]]:
+        return Own(guard, self.table, self._exposition, self._mounts).answer
+
+    def _exposition(self) -> bytes:
+        return self.metrics.exposition(self.admission.standing())
+
+    def _hosted(self, front: Front, serving: Callable[[], None], lost: Callable[[], None]) -> HostedWorker:
+        return HostedWorker(self.admission, self._worker_ended, partial(answered_by, front.app), serving, lost)
+
+    def _worker_ended(self, record: Record) -> None:
+        self._keys.note_use(record.key)
+        self.admission.ended(record)
+
+    def _configuration(self) -> Configure:
+        tls = None if self._tls is None else (str(self._tls.cert), str(self._tls.key))
+        return Configure(settings=self._settings, keys=self._keys.state(), tls=tls)
+
+    def _ended(self, exchange: Exchange, record: Record) -> None:
+        self.admission.ended(record)
+        if self._settings.access_log:
+            accesslog.log(exchange, record)

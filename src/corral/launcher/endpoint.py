@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 from corral.api.app import AdminApi
 from corral.cluster.endpoint import EndpointSettings
 from corral.gateway import errors, routes
+from corral.gateway.front import FrontSettings
 from corral.gateway.keyring import Keyring
 from corral.gateway.record import Record
 from corral.gateway.server import Gateway
@@ -55,15 +56,16 @@ async def serve(settings: EndpointSettings, *, unkeyed: bool) -> AsyncGenerator[
         for warning in () if judged is None else judged.warnings:
             sys.stderr.write(f"{warning}\n")
         gateway = Gateway(
+            FrontSettings(host_names=frozenset() if judged is None else judged.names),
             allow_unkeyed=unkeyed,
             keys=keyring,
             ssl=live,
-            host_names=frozenset() if judged is None else judged.names,
+            tls=pair,
             mounts={routes.API: AdminApi().answer},
         )
         tasks = [asyncio.create_task(watch.run(), name="keys")]
         if pair is not None and live is not None:
-            tasks.append(asyncio.create_task(_renew(Renewal(pair, live)), name="tls"))
+            tasks.append(asyncio.create_task(_renew(Renewal(pair, live), gateway), name="tls"))
         usage = UsageBook(time.time, last_used=keyring.taken_used)
         gateway.admission.on_record = partial(_note, usage)
         with UsageStore() as used:
@@ -104,7 +106,8 @@ def _pair(settings: EndpointSettings) -> Pair | None:
     return Pair(Path(settings.tls_cert), Path(settings.tls_key))
 
 
-async def _renew(renewal: Renewal) -> NoReturn:
+async def _renew(renewal: Renewal, gateway: Gateway) -> NoReturn:
     while True:
         await asyncio.sleep(_RENEWAL_SECONDS)
-        renewal.look()
+        if renewal.look():
+            gateway.reconfigure()

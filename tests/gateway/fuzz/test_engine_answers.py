@@ -119,7 +119,7 @@ async def test_an_answer_arrives_whole_and_nothing_of_it_in_the_next_one(gateway
         assert b"x-trailer" not in headers
     assert not caplog.records
     assert len(engine.calls) == 3
-    await gateway._relay.close()
+    await gateway.front.relay.close()
     await before.none(engine)
 
 

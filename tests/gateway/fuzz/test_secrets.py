@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from corral import credentials
 from corral.gateway import routes
 from corral.gateway.desk.values import KeyLimits
+from corral.gateway.front import FrontSettings
 from corral.gateway.keyring import Entry, Identity, Keyring
 from corral.gateway.server import Gateway
 from corral.gateway.table import Failed, Ready, replica_at
@@ -29,7 +30,7 @@ BODY = b'{"model": "m", "prompt": "%b", "messages": [{"role": "user", "content":
 async def gateway(engine):
     keys = Keyring()
     keys.replace([Entry(credentials.digest(KEY), Identity("key-1", limits=KeyLimits(id="key-1")))], configured=True)
-    gateway = Gateway(body_limit=100_000, access_log=True, keys=keys)
+    gateway = Gateway(FrontSettings(body_limit=100_000, access_log=True), keys=keys)
     gateway.table.set("m", Ready(replica_at(engine.url, "m", headers=(("Authorization", f"Bearer {ENGINE_KEY}"),))))
     gateway.table.set("f", Failed("It has no memory."))
     await gateway.start(port=0)

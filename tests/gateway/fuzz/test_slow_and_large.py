@@ -71,7 +71,7 @@ async def test_a_head_has_a_bound(gateway, engine, head):
 
 
 async def test_what_stops_in_the_middle_is_told_so_and_closed(gateway, engine):
-    gateway._server.hub.limits = Limits(head_seconds=0.1, body_seconds=0.1)
+    gateway.front.server.hub.limits = Limits(head_seconds=0.1, body_seconds=0.1)
     one = CHAT + b"Content-Length: 2\r\n\r\n{}"
     stopped = {
         "a silent connection": b"",
@@ -91,7 +91,7 @@ async def test_what_stops_in_the_middle_is_told_so_and_closed(gateway, engine):
 
 
 async def test_a_slow_writer_is_served(gateway, engine):
-    gateway._server.hub.limits = Limits(body_seconds=0.8)
+    gateway.front.server.hub.limits = Limits(body_seconds=0.8)
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     body = b'{"model": "m"}'
     writer.write(CHAT + b"Content-Length: %d\r\n\r\n" % len(body))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.gateway.front import FrontSettings
 from corral.gateway.relay import pool
 from corral.gateway.relay.connection import Broken, Connection
 from corral.gateway.relay.pool import Pool, Unreachable, place_of
@@ -254,7 +255,7 @@ def test_an_engines_own_headers_cannot_be_more_than_headers(header):
 
 
 async def test_a_silent_stream_ends_with_an_error_event(engine):
-    gateway = Gateway(idle_seconds=0.2)
+    gateway = Gateway(FrontSettings(idle_seconds=0.2))
     gateway.table.set("m", Ready(replica_at(engine.url, "m")))
     await gateway.start(port=0)
 
