@@ -92,10 +92,17 @@ class AnyDay(RuleBasedStateMachine):
             answer = self._took(self.desk.arrive(ask, self.now, MIDNIGHT + self.now))
         except ApiError as error:
             self.refused(error)
+            self.no_place_was_free(error, model)
             return
         if isinstance(answer, Grant):
             assert key != "only" or answer.model in {"a", "b"}
             assert answer.replica in REPLICAS[answer.model]
+
+    def no_place_was_free(self, error, name):
+        """Nobody is told that the server is busy while a replica has nothing to do."""
+        model = self.desk._names.find(name or "")
+        if error.code == "server_busy" and model is not None and not self.desk._places._changed:
+            assert not model.free() or model.queue.count > model.queue.choosy
 
     def refused(self, error):
         assert error.status in {400, 401, 403, 404, 429, 502, 503}
@@ -168,6 +175,11 @@ class AnyDay(RuleBasedStateMachine):
         queued = [ticket for model in self.desk._names.models.values() for ticket in model.queue]
         leaving = [ticket for model in places._changed.values() for ticket in model.queue if ticket not in queued]
         assert sorted(t.number for t in (*queued, *leaving)) == sorted(places._waiting.tickets)
+
+    @invariant()
+    def who_waits_by_choice_is_counted(self):
+        for model in self.desk._names.models.values():
+            assert model.queue.choosy == sum(ticket.choosy for ticket in model.queue)
 
     @invariant()
     def no_replica_has_more_than_its_slots(self):

@@ -89,13 +89,14 @@ class _Level:
 class FairQueue:
     """Tickets that wait for one model."""
 
-    __slots__ = ("_ageing", "_levels", "_turn", "count", "seconds")
+    __slots__ = ("_ageing", "_levels", "_turn", "choosy", "count", "seconds")
 
     def __init__(self, ageing: int) -> None:
         self._ageing = ageing
         self._levels: dict[int, _Level] = {}
         self._turn = 0
         self.count = 0
+        self.choosy = 0  # of these, tickets that could go on elsewhere
         self.seconds = 0.0  # of work that waits, as estimated
 
     def __len__(self) -> int:
@@ -113,6 +114,7 @@ class FairQueue:
             flow.tag -= ticket.charged
             ticket.charged = 0.0
         flow.seconds += ticket.cost
+        self.choosy += ticket.choosy
         self._count(level, 1, ticket.cost)
         if front or len(flow.waiting) == 1:
             flow.tag = max(flow.tag, level.tag)
@@ -191,6 +193,7 @@ class FairQueue:
 
     def _took(self, priority: int, level: _Level, flow: _Flow, ticket: Ticket) -> None:
         flow.seconds -= ticket.cost
+        self.choosy -= ticket.choosy
         self._count(level, -1, -ticket.cost)
         if not level.count:
             del self._levels[priority]

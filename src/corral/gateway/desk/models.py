@@ -26,6 +26,8 @@ _FADE: Final = 0.95
 _BELIEF: Final = 10.0  # seconds of work for which `pace` is believed to be 1
 _LOOKED_AT: Final = 64  # running requests that an estimate looks at
 _REMEMBERED: Final = 64  # replicas that left, whose speeds are kept for when they come back
+_CHOOSY: Final = 8  # tickets that wait for a full replica while another one is free
+_WORTH: Final = 1.1  # times sooner is what that must be
 _OVERDUE: Final = 0.25  # a request that runs longer than expected goes on for this share of what it took so far
 
 
@@ -128,15 +130,40 @@ class Model:
         """Requests that its replicas run."""
         return sum(len(state.running) for state in self.replicas)
 
+    def better_home(self, ticket: Ticket, chosen: ReplicaState, ahead: int, now: float) -> float | None:
+        """Seconds until a full replica has a place where the ticket would be answered sooner than at the chosen one.
+
+        That is one which knows more of the prompt. None: there is none. `ahead` tickets wait so already.
+        """
+        if ahead >= _CHOOSY or not ticket.chooses:
+            return None
+        prefix, blocks, answer = ticket.ask.prefix, ticket.blocks, self.expected_answer(ticket)
+        here = max(0.0, chosen.busy_until - now) + ticket.prefill + ticket.decode
+        best: float | None = None
+        for state in self.replicas:
+            if not state.full() or state.replica.id in ticket.tried:
+                continue
+            known = state.prefixes.known(prefix)
+            if known > blocks:
+                first = (1 + ahead) * self._first([state], now)
+                if _WORTH * (first + state.estimate(ticket, answer, known, now)) < here:
+                    best = first if best is None else min(best, first)
+                chosen.estimate(ticket, answer, blocks, now)
+        return best
+
     def waits(self, ticket: Ticket, now: float) -> tuple[float, float]:
         """Seconds until the ticket would get a place if it came now, and without what its key has waiting there."""
         others, own = self.queue.ahead(ticket)
         trusted = [state for state in self.replicas if state.breaker.state is not BreakerState.OPEN]
         places = sum(state.slots or len(state.running) for state in trusted) or 1
-        left = [self._left(ticket, now) for ticket in self._oldest(trusted)]
-        # Lengths of answers vary as much as they are long on average: then the first of n that run ends n times sooner.
-        first = min(*left, sum(left) / len(left) ** 2) if left else 0.0
+        first = self._first(trusted, now)
         return first + self.pace * (others + own) / places, first + self.pace * others / places
+
+    def _first(self, replicas: list[ReplicaState], now: float) -> float:
+        """Seconds until the first of the requests ends that run there."""
+        left = [self._left(ticket, now) for ticket in self._oldest(replicas)]
+        # Lengths of answers vary as much as they are long on average: then the first of n that run ends n times sooner.
+        return min(*left, sum(left) / len(left) ** 2) if left else 0.0
 
     def _oldest(self, replicas: list[ReplicaState]) -> Iterator[Ticket]:
         for state in replicas:

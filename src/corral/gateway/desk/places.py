@@ -113,8 +113,12 @@ class Places:
                 return self._enter(ticket, model, now)
 
     def _offer_ready(self, ticket: Ticket, model: Model, now: float) -> Grant | Ticket | ApiError:
-        if not model.queue.count and (grant := self._at_once(ticket, model, now)) is not None:
-            return grant
+        queue = model.queue
+        if queue.count == queue.choosy:
+            if (first := self._choose_to_wait(ticket, model, queue.count, now)) is not None:
+                return self._wait(ticket, model, until=now + _patient(first))
+            if (grant := self._at_once(ticket, model, now)) is not None:
+                return grant
         if not model.trusted() or not _untried(ticket, model):
             return self._refusal(ticket, model, now)
         self._estimate(ticket, model, now)
@@ -127,6 +131,20 @@ class Places:
             limit = f"The requests of this key that wait for '{model.name}' already take longer than this one may wait."
             return errors.limit_reached(limit, wait)
         return errors.server_busy(model.name, wait, self._bound(ticket, model))
+
+    def _choose_to_wait(self, ticket: Ticket, model: Model, ahead: int, now: float) -> float | None:
+        """Seconds until a better replica than those that are free has a place, if it can wait for that."""
+        if not ticket.ask.prefix or not any(state.full() for state in model.replicas):
+            return None
+        if model.queue.count >= self._settings.queue_limit:
+            return None
+        chosen = choose(model.replicas, ticket, model.expected_answer(ticket), now)
+        first = None if chosen is None else model.better_home(ticket, chosen, ahead, now)
+        if first is None or _patient(first) > self._patience(ticket, model, now):
+            return None
+        ticket.expected = first
+        ticket.cost = ticket.prefill + ticket.decode
+        return first
 
     def _at_once(self, ticket: Ticket, model: Model, now: float) -> Grant | None:
         """A place at an engine, if one is free."""
@@ -161,13 +179,14 @@ class Places:
         self._dismiss(last, errors.limit_reached(text, wait), now)
         return self._wait(ticket, model)
 
-    def _wait(self, ticket: Ticket, model: Model) -> Ticket:
-        again = bool(ticket.tried)
+    def _wait(self, ticket: Ticket, model: Model, *, until: float = inf, front: bool = False) -> Ticket:
+        """Put it in the queue; `until` then, and no longer, it may choose to wait while a replica is free."""
         ticket.model = model
-        ticket.deadline = ticket.arrived + self._bound(ticket, model)
-        model.queue.push(ticket, front=again)
+        ticket.choosy = until < inf
+        ticket.deadline = min(until, ticket.arrived + self._bound(ticket, model))
+        model.queue.push(ticket, front=front or bool(ticket.tried))
         self._waiting.add(ticket)
-        if isinstance(model.state, Ready) and model.free():
+        if not ticket.choosy and isinstance(model.state, Ready) and model.free():
             self._changed[model.name] = model
         return ticket
 
@@ -192,7 +211,10 @@ class Places:
             _, model = self._changed.popitem()
             self._go_on(model, now)
         for ticket in self._waiting.expired(now):
-            self._give_up(ticket, now)
+            if ticket.choosy:
+                self._choose_no_more(ticket, now)
+            else:
+                self._give_up(ticket, now)
         decided, self._decided = self._decided, []
         return decided
 
@@ -224,14 +246,31 @@ class Places:
         aside: list[Ticket] = []
         while queue.count and model.free():
             ticket = queue.pop()
-            grant = self._at_once(ticket, model, now)
-            if grant is None:  # it was at every free one already
+            first = self._choose_to_wait(ticket, model, len(aside), now)
+            if first is not None:
+                if not ticket.choosy:
+                    ticket.choosy = True
+                    ticket.deadline = now + _patient(first)
+                    self._waiting.add(ticket)
                 aside.append(ticket)
-                continue
-            self._waiting.remove(ticket)
-            self._decided.append((ticket, grant))
+            elif (grant := self._at_once(ticket, model, now)) is not None:
+                self._waiting.remove(ticket)
+                self._decided.append((ticket, grant))
+            else:  # it was at every free one already
+                aside.append(ticket)
         for ticket in reversed(aside):
             queue.push(ticket, front=True)
+
+    def _choose_no_more(self, ticket: Ticket, now: float) -> None:
+        """The replica that it waited for took longer than expected: any that is free will do."""
+        model = ticket.model
+        self._leave_queue(ticket)
+        ticket.chooses = False
+        grant = self._at_once(ticket, model, now)
+        if grant is None:
+            self._wait(ticket, model, front=True)
+        else:
+            self._decided.append((ticket, grant))
 
     def _give_up(self, ticket: Ticket, now: float) -> None:
         """Its wait is over: it has a fallback's place at once, or an error."""
@@ -302,6 +341,11 @@ class Places:
 
     def _trusted(self, model: Model) -> bool:
         return not isinstance(model.state, Ready) or model.trusted()
+
+
+def _patient(first: float) -> float:
+    """Seconds after which a wait that was expected to be so long was misjudged."""
+    return 2 * first + 0.5
 
 
 def _untried(ticket: Ticket, model: Model) -> bool:

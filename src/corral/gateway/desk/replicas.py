@@ -58,6 +58,10 @@ class ReplicaState:
             return not self.slots or len(self.running) < self.slots
         return state is State.HALF_OPEN and not self.breaker.trial
 
+    def full(self) -> bool:
+        """Whether nothing but its slots keeps a request away."""
+        return 0 < self.slots <= len(self.running) and self.breaker.state is State.CLOSED
+
     def estimate(self, ticket: Ticket, output: float, known: int, now: float) -> float:
         """Seconds until this one would be answered here, where so many blocks of its prompt are known.
 

@@ -30,6 +30,8 @@ class Ticket(msgspec.Struct, eq=False, kw_only=True):
     deadline: float = 0.0  # when its wait is over
     expected: float | None = None  # seconds that it was expected to wait when it began to; None: not known
     tried: tuple[str, ...] = ()  # replicas' ids
+    chooses: bool = True  # it may wait for a full replica that knows its prompt, though another one is free
+    choosy: bool = False  # it waits so
 
     # What its key was charged.
     request_span: Span | None = None
