@@ -9,10 +9,10 @@ from math import inf
 from typing import TypeAlias
 
 from corral.gateway import errors
+from corral.gateway.desk.bounds import bound, estimate, patience, refusal, untried, work_of
 from corral.gateway.desk.breaker import Event
 from corral.gateway.desk.models import Model
 from corral.gateway.desk.names import Names
-from corral.gateway.desk.rates import DECODE, PREFILL
 from corral.gateway.desk.replicas import ReplicaState
 from corral.gateway.desk.routing import choose
 from corral.gateway.desk.serving import Failed, Loading, Ready, Unloaded
@@ -49,19 +49,23 @@ class Places:
         answer = self._offer(ticket, ticket.asked, now)
         if not isinstance(answer, ApiError):
             return answer
-        refusal = answer
-        down = None if self._trusted(ticket.asked) else ticket.asked
+        why_not = answer
+        down = None if _trusted(ticket.asked) else ticket.asked
         for model in self._names.chain(ticket.asked, ticket.ask, ticket.account):
             if model is ticket.asked:
                 continue
             answer = self._offer(ticket, model, now)
             if not isinstance(answer, ApiError):
                 return answer
-            if down is None and not self._trusted(model):
+            if down is None and not _trusted(model):
                 down = model
-        if down is not None and _untried(ticket, down) and down.back_in(now) <= self._patience(ticket, down, now):
+        if (
+            down is not None
+            and untried(ticket, down)
+            and down.back_in(now) <= patience(ticket, down, self._settings, now)
+        ):
             return self._wait(ticket, down)
-        return refusal
+        return why_not
 
     def take_back(self, number: int, outcome: Outcome, now: float) -> Ticket | None:
         """A grant is over: its place is free, and the replica is known better. None: there is no such grant."""
@@ -76,7 +80,7 @@ class Places:
         model.last_used = now
         model.learn(ticket, outcome)
         if model.queue.count:
-            model.queue.correct(ticket, _cost(ticket, outcome))
+            model.queue.correct(ticket, work_of(ticket, outcome))
             self._changed[model.name] = model
         return ticket
 
@@ -105,10 +109,10 @@ class Places:
             case _:
                 model.asked = now
                 left = model.seconds_left(now)
-                patience = self._patience(ticket, model, now)
-                if patience <= 0 or (left is not None and left > patience):
-                    return self._refusal(ticket, model, now)
-                self._estimate(ticket, model, now)
+                most = patience(ticket, model, self._settings, now)
+                if most <= 0 or (left is not None and left > most):
+                    return refusal(ticket, model, self._settings, now)
+                estimate(ticket, model, now)
                 ticket.expected = left
                 return self._enter(ticket, model, now)
 
@@ -119,18 +123,18 @@ class Places:
                 return self._wait(ticket, model, until=now + _patient(first))
             if (grant := self._at_once(ticket, model, now)) is not None:
                 return grant
-        if not model.trusted() or not _untried(ticket, model):
-            return self._refusal(ticket, model, now)
-        self._estimate(ticket, model, now)
-        patience = self._patience(ticket, model, now)
+        if not model.trusted() or not untried(ticket, model):
+            return refusal(ticket, model, self._settings, now)
+        estimate(ticket, model, now)
+        most = patience(ticket, model, self._settings, now)
         wait, without_own = model.waits(ticket, now)
-        if wait <= patience:
+        if wait <= most:
             ticket.expected = wait
             return self._enter(ticket, model, now)
-        if without_own <= patience and ticket.ask.key:
+        if without_own <= most and ticket.ask.key:
             limit = f"The requests of this key that wait for '{model.name}' already take longer than this one may wait."
             return errors.limit_reached(limit, wait)
-        return errors.server_busy(model.name, wait, self._bound(ticket, model))
+        return errors.server_busy(model.name, wait, bound(ticket, model, self._settings))
 
     def _choose_to_wait(self, ticket: Ticket, model: Model, ahead: int, now: float) -> float | None:
         """Seconds until a better replica than those that are free has a place, if it can wait for that."""
@@ -140,7 +144,7 @@ class Places:
             return None
         chosen = choose(model.replicas, ticket, model.expected_answer(ticket), now)
         first = None if chosen is None else model.better_home(ticket, chosen, ahead, now)
-        if first is None or _patient(first) > self._patience(ticket, model, now):
+        if first is None or _patient(first) > patience(ticket, model, self._settings, now):
             return None
         ticket.expected = first
         ticket.cost = ticket.prefill + ticket.decode
@@ -183,7 +187,7 @@ class Places:
         """Put it in the queue; `until` then, and no longer, it may choose to wait while a replica is free."""
         ticket.model = model
         ticket.choosy = until < inf
-        ticket.deadline = min(until, ticket.arrived + self._bound(ticket, model))
+        ticket.deadline = min(until, ticket.arrived + bound(ticket, model, self._settings))
         model.queue.push(ticket, front=front or bool(ticket.tried))
         self._waiting.add(ticket)
         if not ticket.choosy and isinstance(model.state, Ready) and model.free():
@@ -238,7 +242,7 @@ class Places:
         queue = model.queue
         if isinstance(model.state, Loading | Unloaded) and not _cannot(model):
             return
-        if not self._trusted(model) or not isinstance(model.state, Ready):
+        if not _trusted(model) or not isinstance(model.state, Ready):
             for ticket in list(queue):
                 self._leave_queue(ticket)
                 self._decide(ticket, self.find(ticket, now), now)
@@ -284,7 +288,7 @@ class Places:
             ):
                 self._decided.append((ticket, grant))
                 return
-        self._decide(ticket, self._refusal(ticket, model, now), now)
+        self._decide(ticket, refusal(ticket, model, self._settings, now), now)
 
     def _dismiss(self, ticket: Ticket, error: ApiError, now: float) -> None:
         self._leave_queue(ticket)
@@ -301,65 +305,15 @@ class Places:
             ticket.account.end(ticket, 0, now)
         self._decided.append((ticket, answer))
 
-    # How long, and why not.
 
-    def _bound(self, ticket: Ticket, model: Model) -> float:
-        """Seconds that it may wait in all."""
-        most = self._settings.longest_wait if isinstance(model.state, Ready) else self._settings.longest_load
-        patience = ticket.ask.patience
-        return most if patience is None else min(patience, most)
-
-    def _patience(self, ticket: Ticket, model: Model, now: float) -> float:
-        """Seconds that it may still wait."""
-        return ticket.arrived + self._bound(ticket, model) - now
-
-    def _estimate(self, ticket: Ticket, model: Model, now: float) -> None:
-        """What it will cost, for its place in the queue; put right when it ends."""
-        answer = model.expected_answer(ticket)
-        if model.replicas:
-            state = model.replicas[0]
-            state.estimate(ticket, answer, state.prefixes.known(ticket.ask.prefix), now)
-            ticket.cost = ticket.prefill + ticket.decode
-        else:
-            ticket.cost = ticket.ask.prompt_tokens / PREFILL + answer / DECODE
-
-    def _refusal(self, ticket: Ticket, model: Model, now: float) -> ApiError:
-        """Why it cannot wait for this model, or not any longer."""
-        state = model.state
-        if isinstance(state, Loading):
-            return errors.still_loading(model.name, state.stage, state.fraction, model.seconds_left(now))
-        if isinstance(state, Unloaded):
-            return errors.still_loading(model.name, "it waits for its turn to load", None, state.seconds)
-        if isinstance(state, Failed):
-            return errors.failed(model.name, state.cause, state.seconds)
-        if not model.replicas or not model.trusted():
-            back = model.back_in(now)
-            return errors.no_replica(model.name, 1.0 if back == inf else back)
-        if not _untried(ticket, model):
-            return errors.all_tried(model.name)
-        return errors.server_busy(model.name, model.waits(ticket, now)[0], self._bound(ticket, model))
-
-    def _trusted(self, model: Model) -> bool:
-        return not isinstance(model.state, Ready) or model.trusted()
-
-
-def _patient(first: float) -> float:
-    """Seconds after which a wait that was expected to be so long was misjudged."""
-    return 2 * first + 0.5
-
-
-def _untried(ticket: Ticket, model: Model) -> bool:
-    return not ticket.tried or any(state.replica.id not in ticket.tried for state in model.replicas)
+def _trusted(model: Model) -> bool:
+    return not isinstance(model.state, Ready) or model.trusted()
 
 
 def _cannot(model: Model) -> bool:
     return isinstance(model.state, Unloaded) and model.state.cannot is not None
 
 
-def _cost(ticket: Ticket, outcome: Outcome) -> float:
-    """Seconds of an engine's work that a request took."""
-    if outcome.end in {"unreachable", "busy"} or ticket.replica is None:
-        return 0.0
-    if outcome.output_tokens is None:
-        return ticket.cost
-    return ticket.prefill + outcome.output_tokens * ticket.replica.rates.tpot(ticket.streams)
+def _patient(first: float) -> float:
+    """Seconds after which a wait that was expected to be so long was misjudged."""
+    return 2 * first + 0.5
