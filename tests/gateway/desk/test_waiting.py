@@ -325,3 +325,13 @@ def test_a_model_of_unknown_kind_is_waited_for_by_both(route):
     clocked = Clocked()
     clocked.serve(Loading("weights"), embeddings=None)
     assert isinstance(clocked.arrive(route=route), Ticket)
+
+
+def test_who_comes_and_leaves_while_nothing_moves_leaves_nothing_behind():
+    clocked = desk()
+    clocked.arrive(output_tokens=1)
+    clocked.arrive(output_tokens=1)
+    for _ in range(2000):
+        clocked.desk.leave(clocked.arrive(output_tokens=1), clocked.now)
+    assert len(clocked.desk._places._waiting._heap) < 100
+    assert clocked.desk.snapshot(clocked.now).models["m"].waiting == 1
