@@ -126,6 +126,18 @@ async def test_what_is_not_fetched_holds_the_engine_back():
     assert connection.transport.reading is True
 
 
+async def test_a_stream_that_is_complete_already_is_not_listened_to():
+    connection = asked(asyncio.get_running_loop())
+    connection.data_received(ANSWERS["length"])
+    connection.end_after_silence(0.01)
+    assert connection._timer is None  # else it would end the next request on this connection
+    connection = asked(asyncio.get_running_loop())
+    connection.data_received(ANSWERS["length"][:-1])
+    connection.end_after_silence(10)
+    connection.data_received(ANSWERS["length"][-1:])
+    assert connection._timer is None
+
+
 async def test_another_protocol_is_broken():
     connection = asked(asyncio.get_running_loop())
     connection.data_received(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")

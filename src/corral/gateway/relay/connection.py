@@ -84,6 +84,8 @@ class Connection(asyncio.Protocol):
 
     def end_after_silence(self, seconds: float) -> None:
         """From now to the end of this answer: take the connection for broken when nothing is heard for so long."""
+        if self.complete or self._why is not None:
+            return
         self._heard = self._loop.time()
         self._timer = self._loop.call_later(seconds, self._listen, seconds)
 
