@@ -3,7 +3,7 @@
 import gc
 from typing import Final
 
-_YOUNG: Final = 10_000  # objects made since the last look, before the next; Python's own 700 is one or two requests
+_YOUNG: Final = 5_000  # objects made since the last look, before the next; Python's own 700 is one or two requests
 
 
 def calm() -> None:
@@ -14,4 +14,4 @@ def calm() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG, 20, 20)
+    gc.set_threshold(_YOUNG, 5, 5)  # what is left is little, once the imports are out of it
