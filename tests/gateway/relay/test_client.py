@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from corral.gateway.relay.pool import Pool, Unreachable, place_of
 from corral.gateway.server import Gateway
 from corral.gateway.table import Ready, replica_at
 from corral.gateway.wire.headers import opening
+from gateway.certificates import Authority
 from gateway.conftest import eventually, sample
 from gateway.fake_engine import echo
 
@@ -336,3 +338,30 @@ async def test_the_usage_of_a_whole_answer_is_known(http, engine, gateway):
         await response.read()
     await eventually(lambda: sample(gateway, "tokens_total", model="m", kind="output") == 5)
     assert "stream_options" not in json.loads(engine.calls[0].body)
+
+
+@pytest.fixture
+async def encrypted(engine, tmp_path):
+    """The engine behind TLS, with a certificate of an authority that only this test knows; (URL, the authority)."""
+    authority = Authority()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    pair = authority.pair(tmp_path)
+    context.load_cert_chain(pair.cert, pair.key)
+    server = await asyncio.start_server(engine._serve, "127.0.0.1", 0, ssl=context)
+    yield f"https://localhost:{server.sockets[0].getsockname()[1]}", authority
+    server.close()
+
+
+async def test_an_engine_behind_tls(encrypted, gateway, http, engine, monkeypatch):
+    url, authority = encrypted
+    gateway.table.set("m", Ready(replica_at(url, "m", keep_alive=True)))
+    async with http.post(CHAT, data=b"{}") as response:
+        assert response.status == 502  # nobody known vouches for it, so nothing is sent
+        assert (await response.json())["error"]["code"] == "upstream_unreachable"
+    assert not engine.calls
+    trusting = ssl.create_default_context(cadata=authority.root.decode())
+    monkeypatch.setattr(pool, "_tls", lambda: trusting)
+    for _ in range(3):
+        async with http.post(CHAT, data=b'{"x": "' + b"y" * 800_000 + b'"}') as response:
+            assert response.status == 200
+    assert len({call.writer for call in engine.calls}) == 1
