@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from math import inf
 
 import pytest
 
@@ -64,6 +65,39 @@ async def test_an_answer_may_take_longer_than_any_part_of_a_request(gateway, eng
     gateway._server.hub.look(later)  # as the clock will
     assert len(gateway._server.hub.lines) == 1
     assert not engine.calls[0].gone.is_set()
+
+
+async def test_a_refused_upload_is_thrown_away_up_to_a_bound(connected):
+    reader, writer = await connected(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+    sent = 0
+
+    async def upload():
+        nonlocal sent
+        while sent < 90_000_000:
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+            sent += 100_000
+
+    with pytest.raises((ConnectionError, RuntimeError)):  # uvloop raises the latter for a write to a closed connection
+        await upload()
+    assert 8_000_000 < sent < 40_000_000  # and what the kernel buffers
+
+
+async def test_a_body_that_stops_while_nobody_reads_it_is_late_once_somebody_does(gateway, connected):
+    gateway._server.hub.limits = Limits(body_seconds=1)
+    _, writer = await connected(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n"
+    )
+    await eventually(lambda: gateway._server.hub.lines)
+    (line,) = gateway._server.hub.lines
+    await eventually(lambda: line._parsed)
+    line.hold(reading=False)
+    line.be_late()
+    assert line.until == inf
+    line.hold(reading=True)
+    assert line.until < inf
+    assert not writer.is_closing()
 
 
 async def test_nothing_wakes_a_server_without_connections(gateway, connected):
@@ -134,6 +168,7 @@ async def test_a_header_cannot_be_two(header):
         ([(b"content-length", b"4")], b"abc", b"\r\n\r\nabc", False),  # too short: the client is to see that
         ([], b"abc", b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n", True),
         ([], b"", b"\r\n\r\n0\r\n\r\n", True),
+        ([(b"Content-Length", b"3")], b"abc", b"\r\n\r\nabc", True),
     ],
 )
 async def test_how_an_answer_is_framed(headers, body, framed, kept):
@@ -144,6 +179,16 @@ async def test_how_an_answer_is_framed(headers, body, framed, kept):
     await cycle.send({"type": "http.response.body", "body": body})
     assert wire.sent.endswith(framed)
     assert wire.kept is kept
+
+
+async def test_an_answer_without_a_body_has_no_length():
+    wire = Wire()
+    cycle = cycle_of(wire)
+    await cycle.send({"type": "http.response.start", "status": 204, "headers": [(b"content-length", b"0")]})
+    await cycle.send({"type": "http.response.body"})
+    assert b"content-length" not in wire.sent
+    assert wire.sent.endswith(b"\r\n\r\n")
+    assert wire.kept
 
 
 async def test_who_left_is_told_of_once_and_only_before_the_end():

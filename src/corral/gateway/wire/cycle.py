@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from corral.units import KIB
 
 _READ_AHEAD: Final = 256 * KIB  # bytes of a body that wait to be fetched before reading pauses
-_STATUS: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+_STATUS: Final = {status.value: f"{status.value} {status.phrase}".encode() for status in HTTPStatus}
 _BODILESS: Final = frozenset((204, 304))
 
 
@@ -115,7 +115,7 @@ class Cycle:
         if self.gone:
             return
         if message["type"] == "http.response.start":
-            self._unsent = self._head(message["status"], message["headers"])  # goes out with what follows
+            self._unsent = self._head(message["status"], message.get("headers", ()))  # goes out with what follows
             return
         part, more = message.get("body", b""), message.get("more_body", False)
         framed = self._framed(part, last=not more)
@@ -134,12 +134,14 @@ class Cycle:
 
     def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         self._started = True
-        lines = [b"HTTP/1.1 %b\r\ndate: %b\r\n" % (_STATUS.get(status, f"{status} ").encode(), _date(int(time())))]
+        lines = [b"HTTP/1.1 %b\r\ndate: %b\r\n" % (_STATUS.get(status) or b"%d " % status, _date(int(time())))]
         declared = None
         for name, value in headers:
-            lines.append(b"%b: %b\r\n" % (name, value))
-            if name == b"content-length":
+            if name.lower() == b"content-length":
                 declared = int(value)
+                if status in _BODILESS:
+                    continue
+            lines.append(b"%b: %b\r\n" % (name, value))
         if self._headless or status in _BODILESS:
             self._headless = True
         elif declared is not None:

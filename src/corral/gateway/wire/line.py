@@ -22,12 +22,13 @@ from corral.gateway.errors import ApiError
 from corral.gateway.wire.cycle import Cycle
 from corral.gateway.wire.heads import fault, without_upgrade
 from corral.gateway.wire.hub import Hub
-from corral.units import KIB
+from corral.units import KIB, MIB
 
 _VERSIONS: Final = ("1.1", "1.0")
 _QUEUED: Final = 16  # requests that wait behind another one of the same connection
 _FRAMING: Final = 16  # bytes beside one of a body: chunks of one byte each need 6
 _FRAMING_LIMIT: Final = 1024 * KIB  # beyond that: chunk extensions and trailers without end; a few reads of the socket
+_UNREAD: Final = 8 * MIB  # of a body that is thrown away for the sake of the connection
 _LINGER_SECONDS: Final = 1.0  # for a client to read its refusal while it still sends
 
 
@@ -51,6 +52,7 @@ class Line(asyncio.Protocol):
         self._heading = False  # within a request's head
         self._begun = 0  # requests that began in what was read last
         self._bytes = 0  # of this request: its head, framing and trailer; less what they may be beside so much body
+        self._unread = 0  # bytes of a body that came after its answer
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self.until = hub.loop.time() + hub.limits.head_seconds  # when it is too late for what is waited for
@@ -110,6 +112,7 @@ class Line(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Begin with nothing."""
         self._begun += 1
+        self._unread = 0
         self._heading = True
         self._bytes = 0
         self._url = b""
@@ -155,8 +158,13 @@ class Line(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Pass it to whoever answers."""
         self._bytes -= len(body) * _FRAMING
-        if self._parsed is not None:
-            self._parsed.fed(body)
+        if self._parsed is None:
+            return
+        self._parsed.fed(body)
+        if self._parsed.finished:  # it was answered without being read: a little may follow, but not all of it
+            self._unread += len(body)
+            if self._unread > _UNREAD:
+                self._close(linger=False)
 
     def on_message_complete(self) -> None:
         """From here on the client may take its time."""
@@ -185,6 +193,8 @@ class Line(asyncio.Protocol):
         reading = reading and not self._queue
         if reading != self._reading and not self.transport.is_closing():
             self._reading = reading
+            if reading and self._parsed is not None:
+                self._wait(self._hub.limits.body_seconds)
             (self.transport.resume_reading if reading else self.transport.pause_reading)()
 
     def answered(self, *, keep: bool) -> None:
