@@ -3,6 +3,7 @@
 from hypothesis import strategies as st
 
 from corral.catalog.links import known_links, link
+from corral.cluster.endpoint import EndpointSettings
 from corral.cluster.served import Residency, ServedModel
 from corral.cluster.values import (
     Circuit,
@@ -71,6 +72,19 @@ NODES = st.builds(
 )  # fmt: skip
 
 
+HOSTS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,20}[A-Za-z0-9])?", fullmatch=True)
+ENDPOINTS = optional(st.tuples(TEXTS, TEXTS)).flatmap(
+    lambda pair: st.builds(
+        EndpointSettings, host=optional(TEXTS), port=optional(st.integers(0, 65535)),
+        host_names=optional(several(HOSTS)), tls_cert=st.just(pair and pair[0]), tls_key=st.just(pair and pair[1]),
+        key_required=st.sampled_from([None, "if-any", "always", "never"]), access_log=optional(st.booleans()),
+        body_limit=optional(st.integers(1024, 2**40)), heartbeat=optional(positive(1e6, 0.1)),
+        idle_stream=optional(positive(1e6, 1.0)), queue=optional(st.integers(1, 10**6)),
+        patience=optional(positive(1e6, 0.1)), load_patience=optional(positive(1e6, 0.1)),
+    )
+)  # fmt: skip
+
+
 @st.composite
 def served(draw, nodes):
     """Models with names and aliases of their own, each of which may fall back on earlier ones."""
@@ -124,4 +138,5 @@ def clusters(draw):
         price_per_kwh=draw(optional(st.builds(Price, amount=MONEY, currency=CURRENCIES))),
         models=draw(served([node.name for node in nodes])),
         residency=draw(st.builds(Residency, min_loaded=st.integers(0, 9), min_stay=positive(1e6))),
+        gateway=draw(ENDPOINTS),
     )

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from cluster.strategies import clusters
+from corral.cluster.endpoint import EndpointSettings
 from corral.cluster.file import dump, load, parse
 from corral.cluster.served import Residency, ServedModel
 from corral.cluster.values import (
@@ -195,6 +196,37 @@ def test_there_are_examples_and_the_page_names_every_key():
     assert len(list(Path(__file__).parents[2].glob("examples/*.yaml"))) >= 3
     page = (Path(__file__).parents[2] / "docs/cluster-file.md").read_text(encoding="utf-8")
     parts = (Cluster, Node, Ssh, Cpu, Device, Nic, Disk, EngineSetting, Link, Storage, Circuit, Price)
-    parts += (ServedModel, Residency)
+    parts += (ServedModel, Residency, EndpointSettings)
     keys = {field.alias or name for part in parts for name, field in part.model_fields.items()}
     assert {key for key in keys if f"`{key}`" not in page} == set()
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "said"),
+    [
+        ("gateway: {prot: 1}", 2, 'unknown key "prot" in gateway; did you mean "port"?'),
+        ("gateway:\n  host: 0.0.0.0\n  port: 99999", 4, "less than or equal to 65535"),
+        ("gateway:\n  port: 8000\n  tls_cert: x.pem", 4, '"tls_key" is not there'),
+        ("gateway: {patience: 30}", 2, "30 has no unit: text such as '2 us' is expected"),
+        ("gateway: {body_limit: 1 B}", 2, "greater than or equal to 1024"),
+        ("gateway: {key_required: sometimes}", 2, "'if-any', 'always' or 'never'"),
+        ("gateway: {queue: 0}", 2, "greater than or equal to 1"),
+        ("gateway: {access_log: yes please}", 2, "true or false is expected"),
+        ("gateway: {host_names: [a b]}", 2, "gateway.host_names[0]"),
+        ("gateway: 8000", 2, "a mapping"),
+    ],
+)
+def test_a_mistake_in_how_it_is_served_is_named_with_its_line(section, line, said):
+    with pytest.raises(BadInput) as caught:
+        parse(f"name: x\n{section}\nnodes: [{{name: a}}]\n", "my.yaml")
+    assert said in caught.value.cause
+    assert f"my.yaml:{line}:" in caught.value.cause
+    assert caught.value.remedy
+
+
+def test_how_it_is_served_is_no_part_of_the_machines():
+    text = "gateway: {port: 9000, patience: 30 s, body_limit: 8 MiB}\nnodes: [{name: a}]\n"
+    cluster = parse(text)
+    assert (cluster.gateway.port, cluster.gateway.patience, cluster.gateway.body_limit) == (9000, 30.0, 8 * 1024**2)
+    assert cluster.machines().gateway.port is None
+    assert "patience: 30 s" in dump(cluster)

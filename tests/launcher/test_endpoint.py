@@ -1,6 +1,7 @@
 """The endpoint as a head serves it: keys that change elsewhere, use that is noted, and settings that are remembered."""
 
 import asyncio
+import json
 import ssl
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from corral.cluster.endpoint import EndpointSettings
 from corral.credentials import new_secret
 from corral.errors import BadInput
 from corral.gateway.desk.values import Replica
-from corral.gateway.table import Ready
+from corral.gateway.table import Loading, Ready
 from corral.launcher.endpoint import serve
 from corral.store.keys import KeyStore
 from corral.store.keyvalues import Limits
@@ -22,6 +23,7 @@ from gateway.certificates import Authority
 from gateway.conftest import eventually
 from gateway.fake_engine import FakeEngine
 
+NOBODY = b'{"model": "nobody"}'
 ANY_PORT = EndpointSettings(port=0)
 
 
@@ -140,7 +142,7 @@ async def test_requests_are_counted_by_key_and_model(keys, engine):
     async with serve(ANY_PORT, unkeyed=False) as endpoint:
         serves(engine, endpoint, answers_with_usage)
         assert (await chat(endpoint, secret))[0] == 200
-        assert (await chat(endpoint, secret, b'{"model": "nobody"}'))[0] == 404
+        assert (await chat(endpoint, secret, NOBODY))[0] == 404
         assert (await chat(endpoint, "wrong"))[0] == 401
         engine.script = refuses
         assert (await chat(endpoint, secret))[0] == 400
@@ -243,6 +245,60 @@ async def test_no_secret_is_anywhere_on_disk_or_in_what_is_said(keys, folder, ca
         assert secret[-20:] not in said
 
 
+async def test_every_setting_is_used(keys, engine, folder):
+    settings = EndpointSettings(
+        port=0,
+        host_names=("Corral.Lan",),
+        key_required="always",
+        access_log=True,
+        body_limit=1024,
+        heartbeat=0.1,
+        idle_stream=1.0,
+        queue=1,
+        patience=0.3,
+        load_patience=0.2,
+    )
+    secret = new_secret()
+    keys.create("alice", secret)
+    async with serve(settings, unkeyed=False) as endpoint:
+        serves(engine, endpoint, slowly)
+        assert (await chat(endpoint, secret, b'{"model": "m", "user": "%s"}' % (b"x" * 2000)))[0] == 413
+        url = f"http://127.0.0.1:{endpoint.gateway.port}/v1/chat/completions"
+        body, headers = b'{"model": "m", "stream": true}', {"Authorization": f"Bearer {secret}"}
+        async with aiohttp.request("POST", url, data=body, headers=headers) as response:
+            told = await response.text()
+        assert told.startswith(": ")  # a sign of life, since the engine took longer than the heartbeat
+        assert "error" in told  # and the end, since it said nothing for longer than a stream may be idle
+        endpoint.gateway.table.set("later", Loading("weights", 0.1))
+        began = time.monotonic()
+        status, _ = await chat(endpoint, secret, b'{"model": "later"}')
+        assert status == 503
+        assert time.monotonic() - began < 30  # far below what is usual
+        keys.revoke("alice")
+        keys.forget("alice")
+        deadline = time.monotonic() + 5
+        while "none yet" not in (told := (await chat(endpoint, None, NOBODY))[1]["error"]["message"]):
+            assert time.monotonic() < deadline, told  # "always": no key is no way in
+    lines = [json.loads(line) for line in (folder / "logs" / "access.log").read_text().splitlines()]
+    assert [line["status"] for line in lines][:3] == [413, 200, 503]
+    assert secret not in json.dumps(lines)
+
+
+async def slowly(call):
+    await asyncio.sleep(0.5)
+    await call.stream()
+    await call.chunk(b"data: {}\n\n")
+    await call.gone.wait()
+
+
+async def test_names_of_ones_own_are_for_browsers_while_nobody_is_asked():
+    async with serve(EndpointSettings(port=0, host_names=("Corral.Lan",)), unkeyed=False) as endpoint:
+        url = f"http://127.0.0.1:{endpoint.gateway.port}/v1/models"
+        for host, status in (("corral.lan:8000", 200), ("evil.example", 403)):
+            async with aiohttp.request("GET", url, headers={"Host": host}) as response:
+                assert response.status == status
+
+
 def test_settings_are_remembered_for_the_next_head():
     assert endpoint_of_last_head() == EndpointSettings()
     settings = EndpointSettings(host="10.0.0.1", port=9000, tls_cert="/c", tls_key="/k", key_required="always")
@@ -254,5 +310,5 @@ def test_settings_are_remembered_for_the_next_head():
 
 @pytest.mark.parametrize("one", [{"tls_cert": "/c"}, {"tls_key": "/k"}])
 def test_a_certificate_and_its_key_come_together(one):
-    with pytest.raises(ValueError, match="is given without"):
+    with pytest.raises(ValueError, match="go together"):
         EndpointSettings(**one)

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from corral.cli.console import console, print_json
 from corral.cli.follow import HeadKeeper, follow
-from corral.cli.serving import asks_for_keys, curl, notes, said
+from corral.cli.serving import asks_for_keys, curl, notes, options, said
 from corral.cli.stay import Interrupted, Interrupts, end, give_up, stay
 from corral.cluster.file import load
 from corral.cluster.topology import part_of
@@ -73,7 +73,7 @@ def run_up(asked: Asked) -> None:
 def _run_one(asked: Asked, cluster: Cluster | None) -> None:
     requests = requests_of(asked, cluster)
     names = tuple(request.name for request in requests)
-    endpoint = said(asked.host, asked.port, asked.tls_cert, asked.tls_key)
+    endpoint = said(asked.cluster, options(asked.host, asked.port, asked.tls_cert, asked.tls_key))
     interrupts = Interrupts()
 
     def start() -> HeadAddress:

@@ -22,6 +22,9 @@ from corral.values import Value
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9./:_-]*[A-Za-z0-9]", re.ASCII)
 _SHOWN: Final = 8  # problems in one message
+_SECTIONS: Final = (
+    "schema", "name", "nodes", "links", "storage", "circuits", "price_per_kwh", "models", "residency", "gateway",
+)  # fmt: skip
 _KINDS: Final = {
     "string_type": "text", "int_type": "a whole number", "int_from_float": "a whole number",
     "bool_type": "true or false", "float_type": "a number",
@@ -66,7 +69,7 @@ def dump(cluster: Cluster) -> str:
     """Write a cluster as a file for people; `parse` gives exactly the same Cluster back."""
     data = as_plain(cluster)
     file = CommentedMap()
-    for key in ("schema", "name", "nodes", "links", "storage", "circuits", "price_per_kwh", "models", "residency"):
+    for key in _SECTIONS:
         if key in data:
             file[key] = styled(data[key])
             if key not in {"schema", "name"}:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from corral.cluster.endpoint import EndpointSettings
 from corral.cluster.problems import find_problem
 from corral.cluster.quantities import Amps, Bytes, Name, Operations, Rate, Seconds, Text, Volts, Watts
 from corral.cluster.served import Residency, ServedModel
@@ -173,6 +174,7 @@ class Cluster(Value):
     price_per_kwh: Price | None = None
     models: tuple[ServedModel, ...] = ()
     residency: Residency = Residency()
+    gateway: EndpointSettings = EndpointSettings()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -183,8 +185,8 @@ class Cluster(Value):
         return self
 
     def machines(self) -> "Cluster":
-        """The same machines without the models that they serve."""
-        return self.model_copy(update={"models": (), "residency": Residency()})
+        """The same machines without the models that they serve, and how."""
+        return self.model_copy(update={"models": (), "residency": Residency(), "gateway": EndpointSettings()})
 
     def node(self, name: str) -> Node:
         """The node of this name; KeyError when there is none."""

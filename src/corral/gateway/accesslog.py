@@ -11,10 +11,15 @@ from corral.gateway.wire.asgi import Exchange
 _logger: Final = logging.getLogger("corral.gateway.access")
 
 
-def log(exchange: Exchange, record: Record) -> None:
-    """Write the line of an exchange that is over."""
+def write(line: str) -> None:
+    """Write a line."""
+    _logger.info(line)
+
+
+def line_of(exchange: Exchange, record: Record) -> str:
+    """The line of an exchange that is over."""
     client = exchange.scope.get("client")
-    line = {
+    fields = {
         "time": round(time.time(), 3),
         "request_id": exchange.request_id,
         "client": client[0] if client else None,
@@ -36,4 +41,4 @@ def log(exchange: Exchange, record: Record) -> None:
         "tries": record.tries,
         "cancelled": record.cancelled,
     }
-    _logger.info(json.dumps(line))
+    return json.dumps(fields)

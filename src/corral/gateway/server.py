@@ -116,9 +116,11 @@ class Gateway:
     def _hosted(self, front: Front, serving: Callable[[], None], lost: Callable[[], None]) -> HostedWorker:
         return HostedWorker(self.admission, self._worker_ended, partial(answered_by, front.app), serving, lost)
 
-    def _worker_ended(self, record: Record) -> None:
+    def _worker_ended(self, record: Record, line: str) -> None:
         self._keys.note_use(record.key)
         self.admission.ended(record)
+        if line:
+            accesslog.write(line)
 
     def _configuration(self) -> Configure:
         tls = None if self._tls is None else (str(self._tls.cert), str(self._tls.key))
@@ -127,4 +129,4 @@ class Gateway:
     def _ended(self, exchange: Exchange, record: Record) -> None:
         self.admission.ended(record)
         if self._settings.access_log:
-            accesslog.log(exchange, record)
+            accesslog.write(accesslog.line_of(exchange, record))

@@ -4,22 +4,27 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from corral.api.app import AdminApi
 from corral.cluster.endpoint import EndpointSettings
 from corral.gateway import errors, routes
-from corral.gateway.front import FrontSettings
+from corral.gateway.desk.settings import DeskSettings
+from corral.gateway.forwarding import HEARTBEAT_SECONDS
+from corral.gateway.front import BODY_LIMIT, FrontSettings
 from corral.gateway.keyring import Keyring
 from corral.gateway.record import Record
+from corral.gateway.relay.relay import IDLE_SECONDS
 from corral.gateway.server import Gateway
 from corral.gateway.wire.sockets import is_reached
-from corral.gateway.wire.tls import Pair, Renewal, context, judge
+from corral.gateway.wire.tls import Judged, Pair, Renewal, context, judge
+from corral.launcher.accessfile import access_file
 from corral.launcher.keys import KeyWatch
+from corral.store.database import home
 from corral.store.keys import KeyStore
 from corral.store.settings import remember_endpoint
 from corral.store.usage import Counts, UsageStore, day_of
@@ -48,7 +53,8 @@ async def serve(settings: EndpointSettings, *, unkeyed: bool) -> AsyncGenerator[
     host = settings.host or HOST
     pair = _pair(settings)
     keyring = Keyring(rule=settings.key_required or "if-any", reached=is_reached(host), forced=unkeyed)
-    with KeyStore(time.time) as store:
+    log = access_file(home() / "logs") if settings.access_log else nullcontext()
+    with KeyStore(time.time) as store, log:
         watch = KeyWatch(store, keyring)
         watch.look()  # before anybody can ask
         judged = None if pair is None else judge(pair, time.time())
@@ -56,12 +62,14 @@ async def serve(settings: EndpointSettings, *, unkeyed: bool) -> AsyncGenerator[
         for warning in () if judged is None else judged.warnings:
             sys.stderr.write(f"{warning}\n")
         gateway = Gateway(
-            FrontSettings(host_names=frozenset() if judged is None else judged.names),
+            _front(settings, judged),
             allow_unkeyed=unkeyed,
             keys=keyring,
             ssl=live,
             tls=pair,
             mounts={routes.API: AdminApi().answer},
+            desk=_desk(settings),
+            workers=settings.workers or 0,
         )
         tasks = [asyncio.create_task(watch.run(), name="keys")]
         if pair is not None and live is not None:
@@ -98,6 +106,31 @@ def _note(usage: UsageBook, record: Record, wall_time: float) -> None:
         record.seconds - record.waited,
     )
     usage.add(record.key, record.model, counts, wall_time)
+
+
+def _names(settings: EndpointSettings, judged: Judged | None) -> frozenset[str]:
+    """The names by which browsers may reach it: those that somebody said, and those of the certificate."""
+    said = frozenset(name.lower() for name in settings.host_names or ())
+    return said if judged is None else said | judged.names
+
+
+def _desk(settings: EndpointSettings) -> DeskSettings:
+    said: dict[str, Any] = {
+        "queue_limit": settings.queue,
+        "longest_wait": settings.patience,
+        "longest_load": settings.load_patience,
+    }
+    return DeskSettings(**{name: value for name, value in said.items() if value is not None})
+
+
+def _front(settings: EndpointSettings, judged: Judged | None) -> FrontSettings:
+    return FrontSettings(
+        body_limit=settings.body_limit or BODY_LIMIT,
+        heartbeat=settings.heartbeat or HEARTBEAT_SECONDS,
+        idle_seconds=settings.idle_stream or IDLE_SECONDS,
+        host_names=_names(settings, judged),
+        access_log=bool(settings.access_log),
+    )
 
 
 def _pair(settings: EndpointSettings) -> Pair | None:

@@ -37,7 +37,7 @@ class HostedWorker:
     def __init__(
         self,
         admission: Admission,
-        ended: Callable[[Record], None],
+        ended: Callable[[Record, str], None],
         answer: Answer,
         serving: Callable[[], None],
         lost: Callable[[], None],
@@ -71,8 +71,8 @@ class HostedWorker:
                 self._settle(number, outcome)
             case Leave(id):
                 self._leave(id)
-            case Ended(record):
-                self._ended(record)
+            case Ended(record, line):
+                self._ended(record, line)
             case Serving():
                 self._serving()
             case Relayed():

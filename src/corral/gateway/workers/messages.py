@@ -56,9 +56,10 @@ class Again(_Message, frozen=True):
 
 
 class Ended(_Message, frozen=True):
-    """An exchange is over, for metrics and usage."""
+    """An exchange is over, for metrics, usage and the access log."""
 
     record: Record
+    line: str = ""  # of the access log, if there is one
 
 
 class Relayed(_Message, frozen=True):

@@ -86,9 +86,8 @@ class Worker:
     def _ended(self, exchange: Exchange, record: Record) -> None:
         """Tell the head of what was answered here; what it answered itself it has counted."""
         if exchange.route in routes.FORWARDED:
-            self._admission.ended(record)
-            if self._settings.access_log:
-                accesslog.log(exchange, record)
+            line = accesslog.line_of(exchange, record) if self._settings.access_log else ""
+            self._admission.ended(record, line)
 
     def _on_configure(self, message: Configure) -> None:
         self._keys.load(message.keys)
@@ -115,6 +114,6 @@ async def _run(handles: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")  # to the head's log
+    logging.basicConfig(level=logging.WARNING)  # to the head's log
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the head, which tells its workers
     uvloop.run(_run([int(word) for word in sys.argv[1:]]))

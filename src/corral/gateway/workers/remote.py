@@ -78,9 +78,9 @@ class RemoteAdmission:
         """A granted request is over."""
         self.channel.send(Settle(grant.number, outcome))
 
-    def ended(self, record: Record) -> None:
-        """An exchange is over."""
-        self.channel.send(Ended(record))
+    def ended(self, record: Record, line: str = "") -> None:
+        """An exchange is over; `line` is for the access log."""
+        self.channel.send(Ended(record, line))
 
     async def relayed(self, request: Callable[[int], Relayed]) -> Answered:
         """Have the head answer an exchange."""
