@@ -297,7 +297,7 @@ def test_an_embedding_model_answers_beside_a_chat_model(corral, file, tmp_path, 
     status, answer = answers[-1]
     assert status == 200, answer
     assert len(answer["data"][0]["embedding"]) > 0
-    assert states(corral) == {"chat": "ready", "vectors": "ready"}
+    assert states(corral) == {"chat": "ready", "default": "stopped", "vectors": "ready"}
     assert once(url, "chat")[0] == 200
     assert once(url, "vectors")[0] == 400, "it does not generate"
     assert corral.deployment("vectors")["holds"], "what it holds is known too"

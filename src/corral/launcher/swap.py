@@ -34,7 +34,7 @@ DRAIN_SECONDS: Final = 300.0  # that a model in use has for its last requests
 REFUSED_SECONDS: Final = 60.0  # that a refusal stands while nothing changes
 BACKOFF_SECONDS: Final = 5.0  # after a failed load; twice as long after each further one
 LONGEST_BACKOFF: Final = 300.0
-LOOK_SECONDS: Final = 0.2  # between two looks whether others have left
+SOON: Final = 0.1  # seconds until things may have changed
 UNKNOWN_LOAD: Final = 10.0  # seconds that a load is thought to take that was never seen
 
 
@@ -74,6 +74,7 @@ class Swapper:
         self._stops: dict[str, _Stop] = {}
         self._told: dict[str, float] = {}  # when the failure that is known happened
         self._bringing: dict[str, asyncio.Task[None]] = {}
+        self._looked = asyncio.Event()  # set, and replaced, with each look
         self._turn = asyncio.Lock()  # of those for whom others must leave, in the order in which they were asked for
 
     def offers(self, name: str) -> bool:
@@ -98,6 +99,8 @@ class Swapper:
         for offer in sorted(self._offers.values(), key=lambda offer: self._since(offer, now)):
             if self._wanted(offer, now) and not self._there[offer.name] and offer.name not in self._bringing:
                 self._bringing[offer.name] = asyncio.create_task(self._bring(offer), name=f"bring {offer.name}")
+        self._looked.set()
+        self._looked = asyncio.Event()
         return bool(self._offers)
 
     async def close(self) -> None:
@@ -253,16 +256,30 @@ class Swapper:
                     case Wait(seconds, why):
                         took = self._took(offer)
                         self._enter_table(offer, Loading(why, 0.0, seconds + took if took is not None else None))
+                        await self._pause(offer, seconds)
                     case Evict(names):
                         for name in names:
                             self._send_off(name, f"{offer.name} is asked for", self._clock())
-                await asyncio.sleep(LOOK_SECONDS)
         return False
+
+    async def _pause(self, offer: Offered, seconds: float) -> None:
+        """Wait so long, or until somebody comes, goes or falls idle, or nobody wants the model any more."""
+        until, scene = self._clock() + seconds, self._scene()
+        while True:
+            await self._looked.wait()
+            now = self._clock()
+            if now >= until or self._scene() != scene or not self._wanted(offer, now):
+                return
+
+    def _scene(self) -> tuple[object, ...]:
+        residents = self._residents(0.0)
+        states = tuple((d.name, d.state, d.desired) for there in self._there.values() for d in there)
+        return states, tuple((one.name, one.idle, one.leaving) for one in residents)
 
     async def _try(self, offer: Offered, model: ModelFacts, nodes: Mapping[str, Node]) -> Action:
         """Ask the rules; what can be loaded is asked for before anybody else can take its room."""
         if self._there.get(offer.name):
-            return Wait(LOOK_SECONDS, "it still ends")
+            return Wait(SOON, "it still ends")
         facts = await look(nodes, _in_silence)
         now = self._clock()
         ledger = self._ledger.copy()
@@ -274,7 +291,7 @@ class Swapper:
         if not isinstance(action, Load):
             return action
         if not ledger.same_plans(self._ledger) or self._there.get(offer.name):
-            return Wait(LOOK_SECONDS, "others come and go")
+            return Wait(SOON, "others come and go")
         for name, holds in fitting.holds.items():
             self._ledger.take(name, offer.name, holds)
         launched = False
@@ -283,6 +300,8 @@ class Swapper:
         finally:
             for name in () if launched else fitting.holds:
                 self._ledger.release(name)
+        # It is there for those who ask before the next look.
+        self._there[offer.name] = [d for name in fitting.holds if (d := self._store.get(name)) is not None]
         return action
 
     def _refuse(self, offer: Offered, why: str) -> None:
