@@ -1,8 +1,11 @@
 """What the table hears of those who wait at the desk."""
 
+import pytest
+
 from corral.gateway.admission import LocalAdmission, Waiting
 from corral.gateway.desk.desk import Desk
 from corral.gateway.desk.values import Ask, Grant, Replica
+from corral.gateway.errors import ApiError
 from corral.gateway.keyring import Keyring
 from corral.gateway.metrics import Metrics
 from corral.gateway.table import Failed, Loading, Offer, Ready, Table
@@ -21,4 +24,16 @@ async def test_who_waited_for_a_model_and_went_to_its_fallback_is_counted_out_wh
     grant = await waiting.granted
     assert isinstance(grant, Grant)
     assert (grant.model, table.use("m").waiting, table.use("b").waiting) == ("b", 0, 0)
+    admission.close()
+
+
+async def test_who_cannot_wait_for_a_model_wants_it_all_the_same():
+    table = Table()
+    table.offer([Offer("m")])
+    table.set("m", Loading("others leave first", 0.0, seconds=1e4))
+    admission = LocalAdmission(Desk(), table, Keyring(), Metrics())
+    with pytest.raises(ApiError) as caught:
+        admission.arrive(Ask(request_id="x", route="/v1/chat/completions", model="m", patience=5.0))
+    assert caught.value.status == 503
+    assert table.use("m").asked_last is not None
     admission.close()

@@ -85,7 +85,11 @@ class LocalAdmission:
     def arrive(self, ask: Ask) -> Grant | Waiting:
         """A request is here; ApiError when it may not, or cannot, be answered."""
         self._know_keys()
-        answer = self._desk.arrive(ask, time.monotonic(), time.time())
+        try:
+            answer = self._desk.arrive(ask, time.monotonic(), time.time())
+        except ApiError:
+            self._tell_demands(time.monotonic())  # one that cannot wait for its model wants it all the same
+            raise
         return self._granted(answer) if isinstance(answer, Grant) else self._wait(answer)
 
     def leave(self, waiting: Waiting) -> None:
@@ -173,10 +177,13 @@ class LocalAdmission:
         self._tickets[waiting] = ticket
         self._table.waits(ticket.model.name)
         now = time.monotonic()
-        for demand in self._desk.demanded(now):
-            self._table.demand(demand.model)
+        self._tell_demands(now)
         self._arm(now)
         return waiting
+
+    def _tell_demands(self, now: float) -> None:
+        for demand in self._desk.demanded(now):
+            self._table.demand(demand.model)
 
     def _waits_no_more(self, ticket: Ticket) -> Waiting:
         name, waiting = self._waiting.pop(ticket.number)

@@ -98,6 +98,8 @@ class Swapper:
             self._send_off(name, f"idle for {format_seconds(self._offers[name].ttl or 0.0)}", now)
         for offer in sorted(self._offers.values(), key=lambda offer: self._since(offer, now)):
             if self._wanted(offer, now) and not self._there[offer.name] and offer.name not in self._bringing:
+                if self._table.use(offer.name).asked_first is None:
+                    self._table.demand(offer.name)  # it is wanted from now on, though nobody has said so
                 self._bringing[offer.name] = asyncio.create_task(self._bring(offer), name=f"bring {offer.name}")
         self._looked.set()
         self._looked = asyncio.Event()
