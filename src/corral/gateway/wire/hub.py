@@ -50,5 +50,5 @@ class Hub:
 
     def look(self, now: float) -> None:
         """Tell those for which something is too late."""
-        for line in [line for line in self.lines if line.until < now]:
-            line.be_late()
+        for line in [line for line in self.lines if line.until < now or line.behind < now]:
+            line.be_late(behind=line.behind < now)

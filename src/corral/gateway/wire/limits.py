@@ -16,3 +16,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # Longer than the pools of common clients keep a connection (httpx 5 s, aiohttp 15 s, nginx 60 s), so that it is not
     # this side that closes one in the moment in which it is used again.
     idle_seconds: float = 75.0
+    # For a client that fell behind to read most of the 64 KiB that wait for it. Who reads a byte now and then keeps the
+    # connection alive for the kernel, and would hold a place in an engine for as long as it likes.
+    read_seconds: float = 120.0

@@ -56,6 +56,7 @@ class Line(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self.until = hub.loop.time() + hub.limits.head_seconds  # when it is too late for what is waited for
+        self.behind = inf  # when it is too late for the client to catch up with reading
         self._quiet = False  # it is no request that is waited for, and its lateness is no fault
 
     # What the event loop calls
@@ -100,12 +101,14 @@ class Line(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than is written."""
         self._writable = self._hub.loop.create_future()
+        self.behind = self._hub.loop.time() + self._hub.limits.read_seconds
 
     def resume_writing(self) -> None:
         """It has read, or will not any more."""
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
+        self.behind = inf
 
     # What the parser calls
 
@@ -214,8 +217,12 @@ class Line(asyncio.Protocol):
 
     # What the hub calls
 
-    def be_late(self) -> None:
-        """What was waited for did not come in time."""
+    def be_late(self, *, behind: bool = False) -> None:
+        """What was waited for did not come in time; `behind`: the client did not read what was sent long ago."""
+        if behind:
+            self.behind = inf
+            self.transport.abort()  # to close it would be to wait for its reading
+            return
         self.until = inf
         if self._quiet or self._deaf or (self._parsed is not None and self._parsed.finished):
             self.transport.close()
