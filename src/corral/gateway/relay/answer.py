@@ -91,6 +91,10 @@ class Answer:
             await exchange.finish(events.end())
         finally:
             _note(exchange, events.usage)
+            if exchange.tokens.output is None:
+                # The client left, or the engine does not say. A token or more an event: to leave early, or to have a
+                # stream under another name than `stream: true`, is no way to have it for nothing.
+                exchange.tokens.output = events.count
 
     async def _long(self, exchange: Exchange) -> None:
         connection = self._lease.connection

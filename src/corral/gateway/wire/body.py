@@ -149,7 +149,9 @@ def renamed(raw: bytes, model: str) -> bytes:
 
 def with_usage(raw: bytes) -> bytes:
     """The body of a streaming request that asks for the usage at the end, whatever the client says of that."""
-    if b'"stream_options"' not in raw:
+    if b'"stream_options"' not in raw and (
+        b"\\u00" not in raw or _decoded(_FIELDS, raw).stream_options is _NOTHING  # a name can be spelt with escapes
+    ):
         start = raw.index(b"{") + 1
         comma = b"" if raw[start : start + 100].lstrip().startswith(b"}") else b","
         return b'%b"stream_options":{"include_usage":true}%b%b' % (raw[:start], comma, raw[start:])
