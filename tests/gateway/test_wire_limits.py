@@ -33,7 +33,7 @@ async def connected(gateway):
 
 
 async def test_more_connections_than_there_may_be_are_told_so(gateway, connected):
-    gateway._server.hub.limits = Limits(connections=3)
+    gateway.front.server.hub.limits = Limits(connections=3)
     held = [await connected(GET) for _ in range(3)]
     for reader, _ in held:
         assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
@@ -43,13 +43,13 @@ async def test_more_connections_than_there_may_be_are_told_so(gateway, connected
     assert b"retry-after: 5\r\n" in answer
     assert b'"code": "too_many_connections"' in answer
     held[0][1].close()
-    await eventually(lambda: len(gateway._server.hub.lines) < 3)
+    await eventually(lambda: len(gateway.front.server.hub.lines) < 3)
     reader, _ = await connected(GET)
     assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_connection_without_a_request_is_closed_without_a_word(gateway, connected):
-    gateway._server.hub.limits = Limits(idle_seconds=0.1)
+    gateway.front.server.hub.limits = Limits(idle_seconds=0.1)
     reader, _ = await connected(GET)
     answer = await asyncio.wait_for(reader.read(), 5)
     assert answer.count(b"HTTP/1.1") == 1
@@ -57,13 +57,13 @@ async def test_a_connection_without_a_request_is_closed_without_a_word(gateway, 
 
 
 async def test_an_answer_may_take_longer_than_any_part_of_a_request(gateway, engine, connected):
-    gateway._server.hub.limits = Limits(idle_seconds=0.1, head_seconds=0.1, body_seconds=0.1)
+    gateway.front.server.hub.limits = Limits(idle_seconds=0.1, head_seconds=0.1, body_seconds=0.1)
     engine.script = stalls_in_the_stream
     reader, _ = await connected(CHAT % b"1.1")
     await reader.readuntil(b"data: {}")
     later = time.monotonic() + 10
-    gateway._server.hub.look(later)  # as the clock will
-    assert len(gateway._server.hub.lines) == 1
+    gateway.front.server.hub.look(later)  # as the clock will
+    assert len(gateway.front.server.hub.lines) == 1
     assert not engine.calls[0].gone.is_set()
 
 
@@ -85,12 +85,12 @@ async def test_a_refused_upload_is_thrown_away_up_to_a_bound(connected):
 
 
 async def test_a_body_that_stops_while_nobody_reads_it_is_late_once_somebody_does(gateway, connected):
-    gateway._server.hub.limits = Limits(body_seconds=1)
+    gateway.front.server.hub.limits = Limits(body_seconds=1)
     _, writer = await connected(
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n"
     )
-    await eventually(lambda: gateway._server.hub.lines)
-    (line,) = gateway._server.hub.lines
+    await eventually(lambda: gateway.front.server.hub.lines)
+    (line,) = gateway.front.server.hub.lines
     await eventually(lambda: line._parsed)
     line.hold(reading=False)
     line.be_late()
@@ -102,10 +102,10 @@ async def test_a_body_that_stops_while_nobody_reads_it_is_late_once_somebody_doe
 
 async def test_nothing_wakes_a_server_without_connections(gateway, connected):
     _, writer = await connected(GET)
-    await eventually(lambda: gateway._server.hub._timer)
+    await eventually(lambda: gateway.front.server.hub._timer)
     writer.close()
-    await eventually(lambda: not gateway._server.hub.lines)
-    assert gateway._server.hub._timer is None
+    await eventually(lambda: not gateway.front.server.hub.lines)
+    assert gateway.front.server.hub._timer is None
 
 
 async def test_a_stream_for_a_client_of_http_1_0_ends_with_the_connection(engine, connected):

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from corral.cli.console import console, print_json, stderr
 from corral.cli.follow import HeadKeeper, follow
-from corral.cli.serving import said
+from corral.cli.serving import options, said
 from corral.cli.stay import Interrupted, Interrupts, stay_offered, withdraw
 from corral.cli.up import Asked
 from corral.cluster.values import Cluster
@@ -32,10 +32,11 @@ def run_serve(asked: Asked, cluster: Cluster) -> None:
     if asked.model:
         offers = at_once = tuple(_alone(offer) for offer in offers if offer.name == asked.model)
     names = tuple(offer.name for offer in offers)
+    endpoint = said(asked.cluster, options(asked.host, asked.port, asked.tls_cert, asked.tls_key))
     interrupts = Interrupts()
 
     def start() -> HeadAddress:
-        return ensure_head(said(asked.host, asked.port, asked.tls_cert, asked.tls_key), unkeyed=asked.allow_unkeyed)
+        return ensure_head(endpoint, unkeyed=asked.allow_unkeyed)
 
     with Store(time.time) as store:
         start()

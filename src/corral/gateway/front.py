@@ -19,6 +19,7 @@ from corral.gateway.tracing import tracing_from_environment
 from corral.gateway.wire.asgi import Exchange
 from corral.gateway.wire.httpserver import HttpServer
 from corral.gateway.wire.limits import Limits
+from corral.gateway.wire.sockets import connections_for
 from corral.units import MIB
 
 BODY_LIMIT: Final = 64 * MIB
@@ -56,7 +57,9 @@ class Front:
         )
         self._tracing = tracing_from_environment()
         self.app = App(guard, self.forwarding, rest(guard), ended, tracing=self._tracing)
-        self.server = HttpServer(self.app, limits=settings.limits, tls=ssl)
+        connections = connections_for(settings.limits.connections)
+        limits = msgspec.structs.replace(settings.limits, connections=connections)
+        self.server = HttpServer(self.app, limits=limits, tls=ssl)
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Answer from now on."""

@@ -8,6 +8,7 @@ import pytest
 
 from corral import credentials
 from corral.gateway.desk.values import KeyLimits
+from corral.gateway.front import FrontSettings
 from corral.gateway.keyring import Entry, Identity, Keyring
 from corral.gateway.server import Gateway
 from corral.gateway.table import Ready, replica_at
@@ -50,7 +51,7 @@ async def keyed(engine):
         keys = Keyring()
         identity = Identity("key-1", limits=KeyLimits(id="key-1", **limits))
         keys.replace([Entry(credentials.digest(KEY), identity)], configured=True)
-        gateway = Gateway(body_limit=1_000_000, keys=keys, limits=http)
+        gateway = Gateway(FrontSettings(body_limit=1_000_000, limits=http), keys=keys)
         gateway.table.set("m", Ready(replica_at(engine.url, "m")))
         gateway.table.set("other", Ready(replica_at(engine.url, "other")))
         await gateway.start(port=0)

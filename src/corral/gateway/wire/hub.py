@@ -34,6 +34,18 @@ class Hub:
         if self._timer is None:
             self._timer = self.loop.call_later(_SECOND, self._look)
 
+    def makes_room(self, line: "Line") -> bool:
+        """Whether there is room for a new connection; one that asks for nothing, never did at best, goes for it."""
+        if len(self.lines) <= self.limits.connections:
+            return True
+        resting = [other for other in self.lines if other is not line and other.rests()]
+        if not resting:
+            return False
+        least = min(resting, key=lambda other: (other.asked, other.until))
+        self.left(least)
+        least.transport.abort()
+        return True
+
     def left(self, line: "Line") -> None:
         """A connection is gone."""
         self.lines.discard(line)

@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import resource
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 from corral.errors import BadInput
 
+_OTHER_FILES: Final = 256  # databases, logs, pipes of engines
 _TCP_LISTEN: Final = "0A"  # Linux: include/net/tcp_states.h
 # Accepted connections inherit these. A silent client is asked every 10 s after 30 s of silence, and one that does not
 # answer (its machine vanished) or does not read (its window stays shut) for 2 minutes is cut off: its request would
@@ -43,6 +45,24 @@ def listen(host: str, port: int, *, loopback_only: bool) -> list[socket.socket]:
 def is_reached(host: str) -> bool:
     """Whether other machines can reach an address of `host`; BadInput when it is none of this machine."""
     return any(not ipaddress.ip_address(address).is_loopback for _, address in _addresses(host, 0))
+
+
+def connections_for(wanted: int) -> int:
+    """How many clients' connections this process may have open: as many as wanted, if the system allows it.
+
+    Raises the soft limit of open files as far as needed and allowed: it is 1024 on most systems. A request takes a file
+    for its client and one for its engine; some are needed for all else. Without a file left nobody could be answered.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    needed = 2 * wanted + _OTHER_FILES
+    if soft < needed:
+        allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with suppress(OSError, ValueError):  # macOS has a limit of its own below the one that it tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            soft = allowed
+    return max(1, min(wanted, (soft - _OTHER_FILES) // 2))
 
 
 def holder(port: int) -> str | None:

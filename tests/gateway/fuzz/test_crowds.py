@@ -1,0 +1,105 @@
+"""More connections than this process may have, or than it takes."""
+
+import asyncio
+import resource
+import sys
+from contextlib import suppress
+
+import pytest
+
+from corral.gateway.front import FrontSettings
+from corral.gateway.server import Gateway
+from corral.gateway.table import Ready, replica_at
+from corral.gateway.wire.limits import Limits
+from gateway.conftest import REQUEST, eventually
+from gateway.fake_engine import echo, never_answers
+from gateway.fuzz.raw import CHAT, converse
+
+BODY = b'{"model": "m"}'
+
+
+@pytest.fixture
+async def small(engine):
+    gateway = Gateway(FrontSettings(limits=Limits(connections=20)))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m")))
+    await gateway.start(port=0)
+    yield gateway
+    await gateway.stop(grace=0)
+
+
+async def crowd(port, count, first=b""):
+    opened = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(first)
+        opened.append((reader, writer))
+    return opened
+
+
+async def asked(port):
+    once = CHAT + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+    talk = await converse(port, [once], quiet=5)
+    return [status for status, _, _ in talk.answers]
+
+
+async def test_silent_connections_make_room_for_those_who_ask(small, engine):
+    silent = await crowd(small.port, 200)
+    assert await asked(small.port) == [200]
+    engine.script = never_answers
+    working = await crowd(small.port, 20, REQUEST % len(BODY) + BODY)
+    await eventually(lambda: engine.connections == 20)
+    assert await asked(small.port) == [503]  # and nobody who is served is sent away for it
+    assert engine.connections == 20
+    for _, writer in silent + working:
+        writer.transport.abort()
+    await eventually(lambda: not small._server.hub.lines)
+    engine.script = echo
+    assert await asked(small.port) == [200]
+
+
+async def test_who_asked_before_is_sent_away_last(small, engine):
+    (reader, writer), *_ = await crowd(small.port, 1, REQUEST % len(BODY) + BODY)
+    await reader.readuntil(b"\r\n\r\n")
+    silent = await crowd(small.port, 100)
+    writer.write(REQUEST % len(BODY) + BODY)
+    await eventually(lambda: len(engine.calls) == 2)
+    for _, one in [*silent, (reader, writer)]:
+        one.transport.abort()
+
+
+PROGRAM = """
+import asyncio, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, int(sys.argv[2])))
+from corral.gateway.front import FrontSettings
+from corral.gateway.server import Gateway
+from corral.gateway.table import Ready, replica_at
+
+async def main():
+    gateway = Gateway()
+    gateway.table.set("m", Ready(replica_at(sys.argv[1], "m")))
+    await gateway.start(port=0)
+    print(gateway.port, gateway.front.server.hub.limits.connections, *resource.getrlimit(resource.RLIMIT_NOFILE), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("hard", "connections", "soft"), [(600, 172, 600), (9000, 4096, 8448)])
+async def test_files_last_for_the_engine_however_many_clients_come(engine, hard, connections, soft):
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 9000:
+        pytest.skip("the system allows too few open files")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, engine.url, str(hard), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        port, *told = map(int, (await process.stdout.readline()).split())
+        assert told == [connections, soft, hard]
+        silent = await crowd(port, 300)
+        assert await asked(port) == [200]
+        for _, writer in silent:
+            writer.transport.abort()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
