@@ -52,7 +52,7 @@ async def test_silent_connections_make_room_for_those_who_ask(small, engine):
     assert engine.connections == 20
     for _, writer in silent + working:
         writer.transport.abort()
-    await eventually(lambda: not small._server.hub.lines)
+    await eventually(lambda: not small.front.server.hub.lines)
     engine.script = echo
     assert await asked(small.port) == [200]
 
@@ -78,7 +78,8 @@ async def main():
     gateway = Gateway()
     gateway.table.set("m", Ready(replica_at(sys.argv[1], "m")))
     await gateway.start(port=0)
-    print(gateway.port, gateway.front.server.hub.limits.connections, *resource.getrlimit(resource.RLIMIT_NOFILE), flush=True)
+    connections = gateway.front.server.hub.limits.connections
+    print(gateway.port, connections, *resource.getrlimit(resource.RLIMIT_NOFILE), flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())

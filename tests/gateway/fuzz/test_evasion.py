@@ -51,7 +51,7 @@ async def keyed(engine):
         keys = Keyring()
         identity = Identity("key-1", limits=KeyLimits(id="key-1", **limits))
         keys.replace([Entry(credentials.digest(KEY), identity)], configured=True)
-        gateway = Gateway(FrontSettings(body_limit=1_000_000, limits=http), keys=keys)
+        gateway = Gateway(FrontSettings(body_limit=1_000_000, limits=http or Limits()), keys=keys)
         gateway.table.set("m", Ready(replica_at(engine.url, "m")))
         gateway.table.set("other", Ready(replica_at(engine.url, "other")))
         await gateway.start(port=0)

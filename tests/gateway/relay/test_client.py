@@ -202,7 +202,7 @@ async def test_waiting_connections_are_closed_after_a_while(kept, http, engine, 
         await response.read()
     assert engine.connections == 1
     await eventually(lambda: engine.connections == 0)
-    assert kept._relay.pool._sweeping is None  # and nothing wakes an idle gateway
+    assert kept.front.relay.pool._sweeping is None  # and nothing wakes an idle gateway
 
 
 async def test_an_interim_answer_is_not_the_answer(http, engine):
