@@ -3,6 +3,8 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corral.gateway.desk.values import Grant, Outcome, Replica
 from gateway.desk.clocked import Clocked, answered, ready, replica
@@ -195,8 +197,10 @@ def test_a_replica_that_comes_back_with_the_same_name_keeps_its_speed_but_not_it
     clocked.serve(ready(replica("r1")))
     clocked.serve(ready(replica("r0"), replica("r1")))
     counts = clocked.desk.snapshot(clocked.now).replicas
+    clocked.serve(ready(replica("r0")))
     clocked.arrive(prompt_tokens=2000, prefix=prompt)
-    clocked.serve(ready(replica("r1"), Replica(id="r0", base_url="http://elsewhere", served_name="m")))
+    assert clocked.desk.snapshot(clocked.now).replicas["r0"].prefixes == 4
+    clocked.serve(ready(Replica(id="r0", base_url="http://elsewhere", served_name="m")))
     assert clocked.desk.snapshot(clocked.now).replicas["r0"].prefixes == 0
     assert counts["r0"].prefill_rate == learned > 2000
     assert counts["r0"].prefixes == 0
@@ -210,3 +214,46 @@ def test_embeddings_are_no_streams_of_tokens():
     clocked.settle(grant, answered(0.5, prompt_tokens=2000))
     counts = clocked.desk.snapshot(clocked.now).replicas["r0"]
     assert (counts.prefill_rate, counts.decode_rate) == (pytest.approx(4000), pytest.approx(20))
+
+
+FLEETS = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from([0.0, 500.0, 1000.0, 1050.0, 8000.0]), st.integers(0, 3)),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(FLEETS, st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 3), st.integers(0, 6)), max_size=40))
+def test_the_choice_is_free_and_about_the_best(fleet, requests):
+    clocked = Clocked()
+    clocked.serve(
+        ready(*(replica(f"r{n}", slots=slots, prefill_rate=rate) for n, (slots, rate, _) in enumerate(fleet)))
+    )
+    model = clocked.desk._names.models["m"]
+    running = []
+    for tokens, shared, gap in requests:
+        clocked.now += gap
+        free = {state.replica.id: state for state in model.replicas if state.free()}
+        prefix = blocks("a", shared)
+        answer = clocked.arrive(prompt_tokens=tokens, prefix=prefix, output_tokens=1)
+        if not isinstance(answer, Grant):
+            clocked.desk.leave(answer, clocked.now)
+            if running:
+                clocked.settle(running.pop(0), Outcome(end="left"))
+            continue
+        running.append(answer)
+        assert answer.replica.id in free
+        ticket = clocked.desk._places._running[answer.number]
+        took = ticket.backlog + ticket.prefill + ticket.decode
+        del free[answer.replica.id]
+        for state in free.values():
+            known = min(state.prefixes.known(prefix), len(prefix))
+            seconds = state.estimate(ticket, 1.0, known, clocked.now)
+            assert took <= 1.1 * seconds + 1e-6
+        assert (
+            state_of(model, answer).slots == 0 or len(state_of(model, answer).running) <= state_of(model, answer).slots
+        )
+
+
+def state_of(model, grant):
+    return next(state for state in model.replicas if state.replica.id == grant.replica.id)

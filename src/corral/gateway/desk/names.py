@@ -73,15 +73,17 @@ class Names:
 
     def chain(self, model: Model, ask: Ask, account: Account) -> Iterator[Model]:
         """The model, then what may answer in its place: its fallbacks, theirs, and so on, each once."""
-        seen = {model.name}
+        seen: set[str] = set()
         ahead = [model]
         while ahead:
             at = ahead.pop()
+            if at.name in seen:
+                continue
+            seen.add(at.name)
             if at is model or (fits(at, ask.route) and self.may(account, at)):
                 yield at
             found = [other for name in at.served.fallbacks if (other := self.find(name)) is not None]
-            ahead += [other for other in reversed(found) if other.name not in seen]
-            seen.update(other.name for other in found)
+            ahead += reversed(found)
 
 
 def fits(model: Model, route: str) -> bool:
