@@ -40,7 +40,8 @@ class Exchange:
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])  # names in lower case
+        # By name in lower case; the gateway's own server has them so already.
+        self.headers: dict[bytes, bytes] = scope.get("corral.fields") or dict(scope["headers"])
         self.request_id = _request_id(self.headers.get(b"x-request-id", b""))
         self.route = "none"  # one of a fixed set, for labels
         self.model = ""  # a name of the table, for labels

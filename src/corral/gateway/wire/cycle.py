@@ -30,12 +30,13 @@ class Cycle:
 
     __slots__ = (
         "_announced", "_body", "_chunked", "_finished", "_headless", "_keep", "_left", "_line", "_missing", "_size",
-        "_started", "_told", "_unsent", "_waiter", "ended", "expects", "gone", "scope",
+        "_started", "_told", "_unsent", "_waiter", "ended", "expects", "gone", "scope", "task",
     )  # fmt: skip
 
     def __init__(self, line: Wire, scope: dict[str, Any], *, keep: bool, expects: bool) -> None:
         self.scope = scope
         scope["corral.when_left"] = self.when_left
+        self.task: asyncio.Task[None] | None = None  # that answers it
         self.expects = expects  # the client waits for a 100 before it sends its body
         self.ended = False  # the request's body is complete
         self.gone = False  # the client is

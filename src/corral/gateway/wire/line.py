@@ -152,7 +152,7 @@ class Line(asyncio.Protocol):
         keep = version == "1.1" and self._parser.should_keep_alive()
         self._last = not keep
         expects = fields.get(b"expect", b"").lower() == b"100-continue"
-        cycle = self._parsed = Cycle(self, self._scope(version), keep=keep, expects=expects)
+        cycle = self._parsed = Cycle(self, self._scope(version, fields), keep=keep, expects=expects)
         self._wait(self._hub.limits.body_seconds)
         if self._current is None:
             self._answer(cycle)
@@ -259,7 +259,7 @@ class Line(asyncio.Protocol):
             self._refuse(errors.head_too_large(limits.head_bytes))
         return b""
 
-    def _scope(self, version: str) -> dict[str, Any]:
+    def _scope(self, version: str, fields: dict[bytes, bytes]) -> dict[str, Any]:
         url = httptools.parse_url(self._url)
         path = url.path.decode("ascii") if url.path else ""
         return {
@@ -271,19 +271,21 @@ class Line(asyncio.Protocol):
             "raw_path": url.path,
             "query_string": url.query or b"",
             "headers": self._headers,
+            "corral.fields": fields,
             "client": self._client,
         }
 
     def _answer(self, cycle: Cycle) -> None:
         self._current = cycle
-        task = self._hub.loop.create_task(self._run(cycle))
-        self._hub.tasks.add(task)
-        task.add_done_callback(self._hub.tasks.discard)
+        cycle.task = self._hub.loop.create_task(self._run(cycle))
+        self._hub.tasks.add(cycle.task)
 
     async def _run(self, cycle: Cycle) -> None:
         try:
             await self._hub.application(cycle.scope, cycle.receive, cycle.send)
         finally:
+            self._hub.tasks.discard(cast("asyncio.Task[None]", cycle.task))
+            cycle.task = None
             cycle.scope.clear()  # it refers to the cycle: without this, each request would be left to the collector
             if not cycle.finished and not cycle.gone:  # cut short, as its client is to see
                 self.transport.close()
