@@ -45,7 +45,7 @@ system: ## Debian packages that the lab needs (as root; else says what is missin
 lab: $(VENV)/.dev system ## Several machines out of this one, to play with (ARGS='up --hosts 3')
 	$(BIN)/python tests/lab $(or $(ARGS),up)
 
-bench-gateway: $(VENV)/.dev ## What the gateway costs, beside its engine, nginx and LiteLLM (ARGS=--cancel, --ordered: what else it must hold)
+bench-gateway: $(VENV)/.dev ## What the gateway costs, beside its engine, nginx and LiteLLM (ARGS=--all: and what else it must hold)
 	$(BIN)/python benchmarks/gateway $(ARGS)
 
 bench-soak: $(VENV)/.dev ## A million requests of all kinds through the gateway, and its memory meanwhile

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,6 +21,8 @@ import show
 import soak
 import speed
 import uvloop
+
+Parts = Iterator[tuple[str, dict[str, object]]]
 
 
 async def gateway(upstream_port: int, *, keep_alive: bool) -> None:
@@ -47,7 +50,7 @@ async def gateway(upstream_port: int, *, keep_alive: bool) -> None:
 def options() -> argparse.Namespace:
     """What is asked for on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of tables")
     parser.add_argument("--scale", type=float, default=1.0, help="length of all blocks; 1: about 2 minutes in all")
     parser.add_argument("--rate", type=float, default=200, help="requests a second in the delay test")
     parser.add_argument("--concurrency", type=int, default=64, help="requests at once in the throughput test")
@@ -56,6 +59,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--no-keep-alive", action="store_true", help="a connection to the engine for each request")
     parser.add_argument("--litellm", action="store_true", help=f"install {paths.LITELLM} for the comparison first")
     parser.add_argument("--alone", action="store_true", help="without nginx and LiteLLM, even where they are there")
+    parser.add_argument("--all", action="store_true", help="speed, --cancel and --ordered, one after the other")
     parser.add_argument("--soak", type=int, nargs="?", const=1_000_000, help="so many requests, and memory meanwhile")
     parser.add_argument("--cancel", action="store_true", help="how soon an engine sees that a client left")
     parser.add_argument("--ordered", action="store_true", help="200 fast streams and 2,000 slow ones, chunk by chunk")
@@ -90,6 +94,19 @@ def compared(asked: argparse.Namespace, stack: ExitStack, upstream: int, corral:
     return uvloop.run(speed.compare(ways, shape))
 
 
+def parts(asked: argparse.Namespace, stack: ExitStack, upstream: int, corral: paths.Way) -> Parts:
+    """What was asked for, each with its title; speed has none."""
+    some = asked.soak or asked.cancel or asked.ordered
+    if asked.all or asked.cancel:
+        yield "Clients that leave", uvloop.run(leaving.leave(corral, upstream))
+    if asked.all or asked.ordered:
+        yield "Streams, chunk by chunk", uvloop.run(ordered.check(corral))
+    if asked.soak:
+        yield "Memory over many requests", uvloop.run(soak.soak(corral, asked.soak))
+    if asked.all or not some:
+        yield "", compared(asked, stack, upstream, corral)
+
+
 def main() -> None:
     """Be one of the processes."""
     asked = options()
@@ -102,20 +119,13 @@ def main() -> None:
     with ExitStack() as stack:
         upstream = stack.enter_context(paths.role("engine", measured=False)).port
         corral = stack.enter_context(paths.role("corral", "--upstream", str(upstream), *once))
-        if asked.soak:
-            title, result = "Memory over many requests", uvloop.run(soak.soak(corral, asked.soak))
-        elif asked.cancel:
-            title, result = "Clients that leave", uvloop.run(leaving.leave(corral, upstream))
-        elif asked.ordered:
-            title, result = "Streams, chunk by chunk", uvloop.run(ordered.check(corral))
-        else:
-            title, result = "", compared(asked, stack, upstream, corral)
-    if asked.json:
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    elif title:
-        show.facts(title, result)
-    else:
-        show.speed(result)
+        for title, result in parts(asked, stack, upstream, corral):
+            if asked.json:
+                sys.stdout.write(json.dumps(result) + "\n")
+            elif title:
+                show.facts(title, result)
+            else:
+                show.speed(result)
 
 
 if __name__ == "__main__":

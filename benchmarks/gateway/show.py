@@ -21,11 +21,13 @@ _ROWS: Final = (  # (key, title with the result's own fields, factor, unit, deci
     ("rss_mib_peak", "memory, peak", 1, "MiB", 0),
 )
 
+_TITLE: Final = "The ways to one engine, side by side ({cpus} cores, load {load_average:.1f})"
+
 
 def speed(result: Mapping[str, Any]) -> None:
     """Print the comparison and its targets."""
     paths = result["paths"]
-    grid = Table("", *paths, title="The ways to one engine, side by side")
+    grid = Table("", *paths, title=_TITLE.format(**result))
     for key, title, factor, unit, decimals in _ROWS:
         cells = [f"{path[key] * factor:.{decimals}f} {unit}" if path.get(key) else "" for path in paths.values()]
         grid.add_row(title.format(**result), *cells)

@@ -77,6 +77,7 @@ async def compare(paths: list[Way], shape: Shape) -> dict[str, object]:
         "streams": shape.streams,
         "chunk_interval_seconds": shape.interval,
         "cpus": os.cpu_count(),
+        "load_average": os.getloadavg()[0],  # of the last minute; what else runs here is in all figures
         "paths": figures,
         "targets": _targets(figures),
     }
