@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,8 +7,10 @@ from hypothesis import strategies as st
 from corral.engines.base import Layout, Seat
 from corral.errors import BadInput, DoesNotFit, ExitCode
 from corral.models.values import ModelFacts
-from corral.planner.layout import choose, parse_layout
+from corral.planner.layout import choose, parse_layout, split_replicas
 from corral.planner.memory.demand import node_room
+from corral.planner.search.degrees import Degrees
+from corral.planner.search.engines import launchable
 from corral.units import GIB
 from planner.made import model, node
 
@@ -141,3 +145,29 @@ def test_whatever_is_chosen_has_a_device_for_each_rank_and_fits_there(nodes, eng
             assert rank.total <= node_room(by_name[seat.node], engine)
         return
     assert refusal.remedy.startswith("It would fit with ")
+
+
+@pytest.mark.parametrize(
+    ("text", "layout", "replicas"),
+    [
+        ("tp2xdp4", "tp2", 4),
+        ("dp2", "", 2),
+        ("tp4xpp2xdp3", "tp4xpp2", 3),
+        ("tp2", "tp2", 1),
+        ("", "", 1),
+        ("nonsense", "nonsense", 1),
+    ],
+)
+def test_data_parallelism_is_so_many_replicas_of_the_rest(text, layout, replicas):
+    assert split_replicas(text) == (layout, replicas)
+
+
+def test_no_replica_is_no_layout():
+    with pytest.raises(BadInput, match="'dp0' is no layout"):
+        split_replicas("dp0")
+
+
+def test_a_layout_with_replicas_can_be_launched_unless_they_share_experts():
+    shape = SimpleNamespace(devices=())
+    assert not launchable("vllm", shape, Degrees(tp=2, dp=4))
+    assert "expert parallelism" in launchable("vllm", shape, Degrees(tp=2, dp=4, ep=8))

@@ -66,8 +66,6 @@ def launchable(engine: str, shape: Shape, degrees: Degrees) -> str:
         return f"`corral up` does not start {title(engine)}."
     if degrees.ep > 1:
         return "`corral up` does not start expert parallelism."
-    if degrees.dp > 1:
-        return "`corral up` starts one replica at a time."
     if len({device.id for device in shape.devices}) > 1 and len({device.vendor for device in shape.devices}) > 1:
         return "`corral up` does not join devices of different makers."
     return ""

@@ -66,7 +66,7 @@ def preferred(
         return None
     for one in found.weighed:
         shape, degrees = one.trial.shape, one.trial.degrees
-        if not launchable(engine, shape, degrees):
+        if degrees.dp == 1 and not launchable(engine, shape, degrees):  # a replica; who wants several asks for each
             nodes = tuple(machine.name for machine in shape.machines)
             layout = Layout(tp=degrees.tp, pp=degrees.pp)
             return Preferred(layout, nodes, prefill=one.speed.prefill.value, decode=one.speed.decode.value)
