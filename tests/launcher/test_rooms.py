@@ -190,3 +190,11 @@ def test_different_cards_of_one_machine_count_as_the_smallest():
     large = Device(name="RTX 6000", vendor="nvidia", memory=48 * GIB)
     with pytest.raises(DoesNotFit):
         put(Ledger(), ask("m", Node(name="rig", devices=(CARDS, large)), layout="tp1"), sized(30))
+
+
+def test_what_others_hold_elsewhere_is_no_reason():
+    ledger = Ledger()
+    ledger.take("far", "far", [Holding(machine="10.0.0.9", device=0, bytes=GIB)])
+    with pytest.raises(DoesNotFit) as caught:
+        put(ledger, ask("m", Node(name="rig", devices=(CARDS,))), sized(90))
+    assert "Other deployments" not in caught.value.cause

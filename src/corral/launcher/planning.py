@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from corral.cluster.topology import machine_of
 from corral.cluster.values import Cluster
 from corral.engines.base import Engine, ExistingEnvironment, Layout, Placement
 from corral.engines.registry import engine_named
@@ -61,9 +62,11 @@ def place(
     accelerator = accelerator_of(request.cluster)
     # A node without the others' accelerators (a laptop beside a rig) takes no rank of them.
     useful = [node for node in request.cluster.nodes if accelerator == "cpu" or node.devices]
+    machines = {machine_of(node) for node in useful}
+    held = {machine: some for machine, some in (held or {}).items() if machine in machines}
     trial = _Trial(request, model, engine, accelerator, context, identity, beside=bool(held), quick=quick)
     refusal: CorralError | None = None
-    for offered in rooms(useful, facts, accelerator, held or {}, engine=engine.name):
+    for offered in rooms(useful, facts, accelerator, held, engine=engine.name):
         try:
             return trial.on(offered)
         except DoesNotFit as error:
