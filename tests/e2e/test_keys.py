@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.program import Corral
+from e2e.program import Corral, free_port
 from gateway.certificates import Authority
 
 pytestmark = pytest.mark.slow
@@ -118,3 +118,20 @@ def test_an_endpoint_without_tls_is_not_taken_for_one_with(corral, pair):
     cause, _ = corral.refused("up", "--name", "other", "--tls-cert", pair.cert, "--tls-key", pair.key, status=1)
     assert "already serves at http://" in cause
     corral("down")
+
+
+def test_a_cluster_file_says_how_it_is_served_and_usage_is_told(corral, tmp_path):
+    port = free_port()
+    file = tmp_path / "cluster.yaml"
+    file.write_text(f"gateway: {{port: {port}, access_log: true, key_required: always}}\nnodes: [{{name: here}}]\n")
+    corral(*DETACHED, "--cluster", file)
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    assert ask(url, None, BODY)[0] == 401
+    secret = corral("keys", "create", "alice").stdout.strip()
+    soon(lambda: ask(url, secret, BODY)[0] == 200)
+    corral("down")
+    (row,) = corral.json("usage")["rows"]
+    assert (row["name"], row["requests"], row["errors"], row["output_tokens"]) == ("alice", 1, 0, 4)
+    lines = [json.loads(line) for line in (corral.home / "logs/access.log").read_text().splitlines()]
+    assert [line["status"] for line in lines][-1] == 200
+    assert lines[-1]["key"] == row["key"]

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from corral.cli.console import console, print_json, stderr
 from corral.cli.follow import HeadKeeper, follow
-from corral.cli.serving import options, said
+from corral.cli.serving import asks_for_keys, notes, options, said
 from corral.cli.stay import Interrupted, Interrupts, stay_offered, withdraw
 from corral.cli.up import Asked
 from corral.cluster.values import Cluster
@@ -89,4 +89,6 @@ def _tell(offers: tuple[Offered, ...], at_once: tuple[Offered, ...], head: HeadA
     for offer in offers:
         also = f" (also {', '.join(offer.aliases)})" if offer.aliases else ""
         console.print(f"  {escape(offer.name + also)}: {'ready' if offer.name in loaded else 'loads when asked'}")
+    for note in notes(head, keyed=asks_for_keys()):
+        console.print(f"  [yellow]{note}[/]", soft_wrap=True)
     console.print(f"  {'`corral down` ends them' if asked.detach else 'Ctrl-C ends them'}", style="dim")

@@ -76,7 +76,7 @@ def ensure_head(endpoint: EndpointSettings = NOTHING_SAID, *, unkeyed: bool = Fa
     if elsewhere or (endpoint.tls_cert is not None and not there.tls):
         raise DoesNotFit(
             f"Corral already serves at {there.url} (process {there.pid}); one endpoint serves all models.",
-            "Leave out --host, --port and --tls-cert, or end it with `corral down` first.",
+            "Leave out --host, --port and --tls-cert (and the file's `gateway`), or end it with `corral down` first.",
         )
     return there
 

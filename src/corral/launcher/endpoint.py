@@ -76,9 +76,9 @@ async def serve(settings: EndpointSettings, *, unkeyed: bool) -> AsyncGenerator[
             tasks.append(asyncio.create_task(_renew(Renewal(pair, live), gateway), name="tls"))
         usage = UsageBook(time.time, last_used=keyring.taken_used)
         gateway.admission.on_record = partial(_note, usage)
-        with UsageStore() as used:
-            gateway.admission.charge(used.tokens_of_day(day_of(time.time())))
         try:
+            with UsageStore() as used:
+                gateway.admission.charge(used.tokens_of_day(day_of(time.time())))
             await gateway.start(host, PORT if settings.port is None else settings.port)
             remember_endpoint(settings)
             yield Endpoint(host, gateway, usage)
