@@ -75,13 +75,17 @@ def test_goes_elsewhere_when_the_wait_is_longer_than_it_should_be():
 def test_waits_on_like_anybody_when_then_the_other_is_full_too():
     clocked, other = busy_home()
     ticket = follow_up(clocked)
-    clocked.arrive(prompt_tokens=500)
+    elsewhere = clocked.arrive(prompt_tokens=500)
+    later = clocked.arrive(prompt_tokens=500)
     clocked.now = clocked.desk.next_due()
     assert clocked.due() == []
     assert clocked.desk.next_due() == ticket.arrived + 120
-    clocked.settle(other)
+    # It has waited for the one long enough; now it takes what it gets, and before who came later.
+    clocked.settle(elsewhere)
     [(told, grant)] = clocked.due()
-    assert (told, grant.replica.id) == (ticket, other.replica.id)
+    assert (told, grant.replica.id) == (ticket, elsewhere.replica.id)
+    clocked.settle(other)
+    assert [told for told, _ in clocked.due()] == [later]
 
 
 def test_goes_elsewhere_when_the_one_that_it_waits_for_fails():
