@@ -2,6 +2,7 @@
 
 import pytest
 
+from corral.gateway.desk.breaker import Event
 from corral.gateway.desk.tickets import Ticket
 from corral.gateway.desk.values import Grant, Outcome
 from gateway.desk.clocked import Clocked, answered, ready, replica
@@ -96,6 +97,14 @@ def test_goes_elsewhere_when_the_one_that_it_waits_for_fails():
     assert (told, grant.replica.id) == (ticket, other.replica.id)  # one failure is none yet
     again = clocked.again(grant, "unreachable")
     assert again.replica.id != other.replica.id
+
+
+def test_does_not_wait_for_a_replica_that_is_not_trusted():
+    clocked, other = busy_home()
+    [home] = [s for s in clocked.desk._names.models["m"].replicas if s.replica.id == other.replica.id]
+    for _ in range(3):
+        home.breaker.tell(Event.FAILED, clocked.now)
+    assert follow_up(clocked).replica.id != other.replica.id
 
 
 def test_who_waits_by_choice_may_leave():
