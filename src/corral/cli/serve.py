@@ -35,6 +35,8 @@ def run_serve(asked: Asked, cluster: Cluster) -> None:
     endpoint = said(asked.cluster, options(asked.host, asked.port, asked.tls_cert, asked.tls_key))
     interrupts = Interrupts()
 
+    endpoint = said(asked.cluster, options(asked.host, asked.port, asked.tls_cert, asked.tls_key))
+
     def start() -> HeadAddress:
         return ensure_head(endpoint, unkeyed=asked.allow_unkeyed)
 
