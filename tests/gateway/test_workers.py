@@ -120,6 +120,28 @@ async def test_a_key_that_is_revoked_is_refused_by_every_worker(started, engine)
     assert SECRET not in json.dumps([call.headers for call in engine.calls])
 
 
+@pytest.mark.parametrize("path", ["/api/keys", "/metrics", "/nothing", CHAT])
+async def test_a_worker_turns_away_who_has_no_key_before_any_of_the_body(started, path):
+    gateway = await started(keys=keys_of())
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n" % path.encode())
+    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+
+    def counted():
+        return 'status="4xx"' in gateway.metrics.exposition(gateway.admission.standing()).decode()
+
+    await eventually(counted)
+
+
+async def test_a_page_reads_each_header_once_whoever_answers(started):
+    gateway = await started()
+    async with session(gateway, origin="http://localhost:3000") as http, http.get("/v1/models") as response:
+        assert response.status == 200
+        for name in ("access-control-allow-origin", "x-request-id", "vary"):
+            assert len(response.headers.getall(name)) == 1
+
+
 async def test_those_who_wait_are_told_how_far_it_is_and_go_on(started, engine):
     gateway = await started()
     gateway.table.set("m", Loading("weights", 0.5))

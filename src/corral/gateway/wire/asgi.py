@@ -76,6 +76,11 @@ class Exchange:
         """Whether the status was sent, after which it can no longer be changed."""
         return self.status != 0
 
+    @property
+    def answer_headers(self) -> tuple[Header, ...]:
+        """What is added to whatever will be answered."""
+        return tuple(self._answer_headers)
+
     def add_headers(self, headers: Iterable[Header]) -> None:
         """Add to the headers of whatever will be answered."""
         self._answer_headers.extend(headers)

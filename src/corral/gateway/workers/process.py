@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from ssl import SSLContext
 from typing import Final
@@ -13,6 +14,7 @@ import uvloop
 
 from corral.gateway import accesslog, errors, routes
 from corral.gateway.front import Front, FrontSettings
+from corral.gateway.guard import Guard
 from corral.gateway.keyring import Keyring
 from corral.gateway.record import Record
 from corral.gateway.wire.asgi import Exchange
@@ -47,7 +49,7 @@ class Worker:
             first.settings,
             self._admission,
             self._keys,
-            lambda _guard: self._ask_head,  # the head checks keys and hosts for what it answers
+            lambda guard: partial(self._ask_head, guard),
             self._ended,
             ssl=self._context(first),
         )
@@ -65,8 +67,9 @@ class Worker:
         self._renewal = Renewal(pair, live)
         return live
 
-    async def _ask_head(self, exchange: Exchange) -> None:
-        """Have the head answer what is not for an engine."""
+    async def _ask_head(self, guard: Guard, exchange: Exchange) -> None:
+        """Have the head answer what is not for an engine; who may not ask is turned away before the body is read."""
+        guard.check(exchange)
         body = await exchange.read(self._settings.body_limit, errors.too_large)
         client = exchange.scope.get("client")
         answer = await self._admission.relayed(
@@ -80,12 +83,12 @@ class Worker:
                 client=client[0] if client else "",
             )
         )
-        await exchange.start(answer.status, [pair for pair in answer.headers if pair[0] != _REQUEST_ID])
+        await exchange.start(answer.status, [pair for pair in answer.headers if pair not in exchange.answer_headers])
         await exchange.finish(answer.body)
 
     def _ended(self, exchange: Exchange, record: Record) -> None:
         """Tell the head of what was answered here; what it answered itself it has counted."""
-        if exchange.route in routes.FORWARDED:
+        if exchange.route in routes.FORWARDED or exchange.code:
             line = accesslog.line_of(exchange, record) if self._settings.access_log else ""
             self._admission.ended(record, line)
 
