@@ -1,8 +1,8 @@
 """Keeps a gateway's keyring as the database has it; knows no request."""
 
 import asyncio
+import sqlite3
 import sys
-from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
 from corral.errors import CorralError
@@ -15,14 +15,11 @@ LOOK_SECONDS: Final = 0.25  # between two looks: within that, a key that is revo
 
 
 class KeyWatch:
-    """Looks for changes and hands the keys over as a whole; `changed` is told each key's limits, by its id."""
+    """Looks for changes and hands the keys over as a whole."""
 
-    def __init__(
-        self, store: KeyStore, keyring: Keyring, changed: Callable[[Mapping[str, KeyLimits]], None] | None = None
-    ) -> None:
+    def __init__(self, store: KeyStore, keyring: Keyring) -> None:
         self._store = store
         self._keyring = keyring
-        self._changed = changed
         self._seen: int | None = None
 
     def look(self) -> None:
@@ -31,8 +28,6 @@ class KeyWatch:
         if revision == self._seen:
             return
         entries = [Entry(secret.digest, _identity(secret.key), secret.until) for secret in self._store.secrets()]
-        if self._changed is not None:
-            self._changed({entry.identity.id: entry.identity.limits for entry in entries})
         self._keyring.replace(entries, configured=self._store.configured())
         self._seen = revision
 
@@ -44,7 +39,7 @@ class KeyWatch:
             try:
                 self.look()
                 trouble = ""
-            except CorralError as error:
+            except (CorralError, sqlite3.Error) as error:
                 if str(error) != trouble:
                     sys.stderr.write(f"{error}\n")
                 trouble = str(error)
