@@ -6,10 +6,8 @@ done that the next one does not know how to finish; who asked for a model asks a
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from corral.errors import CorralError
@@ -24,6 +22,7 @@ from corral.launcher.progress import Course
 from corral.launcher.reach import reach
 from corral.launcher.residency import Action, Evict, Load, Refuse, Resident, Rules, Wait, Wish, decide, expired
 from corral.launcher.runner import Runner
+from corral.launcher.stops import Stops
 from corral.models.values import ModelFacts
 from corral.store.state import Store
 from corral.store.values import LIVE, Deployment, Offered
@@ -31,21 +30,8 @@ from corral.units import format_seconds
 
 ASKED_SECONDS: Final = 60.0  # that a client who was told to come back counts as waiting
 DRAIN_SECONDS: Final = 300.0  # that a model in use has for its last requests
-REFUSED_SECONDS: Final = 60.0  # that a refusal stands while nothing changes
-BACKOFF_SECONDS: Final = 5.0  # after a failed load; twice as long after each further one
-LONGEST_BACKOFF: Final = 300.0
 SOON: Final = 0.1  # seconds until things may have changed
 UNKNOWN_LOAD: Final = 10.0  # seconds that a load is thought to take that was never seen
-
-
-@dataclass(slots=True)
-class _Stop:
-    """Why a model is not tried again just now."""
-
-    cause: str
-    until: float
-    failures: int = 0  # in a row
-    while_there: frozenset[str] = frozenset()  # a refusal stands as long as these are what it was refused for
 
 
 class Swapper:
@@ -71,7 +57,7 @@ class Swapper:
         self._others: frozenset[str] = frozenset()  # deployments of no offer
         self._ready_at: dict[str, float] = {}
         self._leaving: dict[str, float] = {}  # until when their requests may take
-        self._stops: dict[str, _Stop] = {}
+        self._stops = Stops()
         self._told: dict[str, float] = {}  # when the failure that is known happened
         self._bringing: dict[str, asyncio.Task[None]] = {}
         self._looked = asyncio.Event()  # set, and replaced, with each look
@@ -123,7 +109,8 @@ class Swapper:
         self._table.offer(gateway.Offer(o.name, o.aliases, o.fallback) for o in self._offers.values())
         for name in self._bringing.keys() - self._offers.keys():
             self._bringing[name].cancel()
-        for known in (self._ready_at, self._leaving, self._stops, self._told):
+        self._stops.forget(self._stops.names() - self._offers.keys())
+        for known in (self._ready_at, self._leaving, self._told):
             for name in known.keys() - self._offers.keys():
                 del known[name]
 
@@ -131,25 +118,19 @@ class Swapper:
         """Bring up to date what is known of one model: since when it is ready, and whether it failed."""
         name, there = offer.name, self._there[offer.name]
         if any(deployment.state == "ready" for deployment in there):
-            if self._ready_at.setdefault(name, now) == now:
-                self._stops.pop(name, None)
+            self._ready_at.setdefault(name, now)
+            self._stops.forget({name})
         else:
             self._ready_at.pop(name, None)
-        if not there:
-            self._leaving.pop(name, None)
-            self._note_failure(offer, now)
-        stop = self._stops.get(name)
-        if stop is None or there:
+        if there:
             return
-        changed = stop.while_there and stop.while_there != self._around(name)
-        if now >= stop.until or changed:
+        self._leaving.pop(name, None)
+        self._note_failure(offer, now)
+        stop = self._stops.look(name, now, self._around(name))
+        if isinstance(stop, Failed):
+            self._enter_table(offer, stop)
+        elif stop:
             self._leave_table(offer)
-            if stop.failures:
-                stop.until = math.inf  # how often it failed is remembered until it does not
-            else:
-                del self._stops[name]
-        elif stop.until < math.inf:
-            self._enter_table(offer, Failed(stop.cause, float(math.ceil(stop.until - now))))
 
     def _note_failure(self, offer: Offered, now: float) -> None:
         known = {r.name: self._standings[r.name] for r in offer.requests if r.name in self._standings}
@@ -163,11 +144,7 @@ class Swapper:
 
     def _fail(self, offer: Offered, cause: str, now: float, *, age: float = 0.0) -> None:
         """Tell those who wait why it did not load, and do not try again at once."""
-        before = self._stops.get(offer.name)
-        failures = (before.failures if before is not None else 0) + 1
-        seconds = min(LONGEST_BACKOFF, BACKOFF_SECONDS * 2.0 ** (failures - 1))
-        self._stops[offer.name] = _Stop(cause, now + max(0.0, seconds - age), failures)
-        self._enter_table(offer, Failed(cause, float(math.ceil(seconds))))
+        self._enter_table(offer, self._stops.failed(offer.name, cause, now, age=age))
         self._table.drop_demand(offer.name)
 
     def _rules(self) -> Rules:
@@ -206,8 +183,7 @@ class Swapper:
 
     def _wanted(self, offer: Offered, now: float) -> bool:
         """Whether somebody waits for it, was told to come back a moment ago, or wants it there always."""
-        stop = self._stops.get(offer.name)
-        if stop is not None and stop.until < math.inf:
+        if self._stops.holds(offer.name):
             return False
         use: Use = self._table.use(offer.name)
         asked = use.asked_last is not None and now - use.asked_last < ASKED_SECONDS
@@ -239,7 +215,7 @@ class Swapper:
             raise
         finally:
             del self._bringing[name]
-            if not launched and name not in self._stops:
+            if not launched and not self._stops.holds(name):
                 self._leave_table(offer)  # nobody waits any more
                 self._table.drop_demand(name)
 
@@ -307,8 +283,8 @@ class Swapper:
         return action
 
     def _refuse(self, offer: Offered, why: str) -> None:
-        self._stops[offer.name] = _Stop(why, self._clock() + REFUSED_SECONDS, 0, self._around(offer.name))
-        self._enter_table(offer, Failed(why, REFUSED_SECONDS))
+        refused = self._stops.refused(offer.name, why, self._clock(), self._around(offer.name))
+        self._enter_table(offer, refused)
         self._table.drop_demand(offer.name)
         self._store.tell(offer.name, "model.refused", why)
 
