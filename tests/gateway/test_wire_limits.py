@@ -10,7 +10,7 @@ import pytest
 from corral.gateway.wire.cycle import Cycle
 from corral.gateway.wire.limits import Limits
 from gateway.conftest import eventually
-from gateway.fake_engine import stalls_in_the_stream
+from gateway.fake_engine import never_answers, stalls_in_the_stream
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHAT = b"POST /v1/chat/completions HTTP/%b\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
@@ -32,11 +32,11 @@ async def connected(gateway):
         writer.transport.abort()
 
 
-async def test_more_connections_than_there_may_be_are_told_so(gateway, connected):
+async def test_more_connections_than_there_may_be_are_told_so(gateway, engine, connected):
     gateway.front.server.hub.limits = Limits(connections=3)
-    held = [await connected(GET) for _ in range(3)]
-    for reader, _ in held:
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    engine.script = never_answers
+    held = [await connected(CHAT % b"1.1") for _ in range(3)]
+    await eventually(lambda: engine.connections == 3)
     reader, _ = await connected(GET)
     answer = await asyncio.wait_for(reader.read(), 5)
     assert answer.startswith(b"HTTP/1.1 503 ")

@@ -29,6 +29,7 @@ UPSTREAM_CODES: Final = frozenset((UNREACHABLE, DIED, REFUSED))  # an engine did
 # A model loads in seconds to minutes, and OpenAI's clients wait at most 60 s for a Retry-After: a few polls a minute.
 LOADING_RETRY_SECONDS: Final = 5
 _LONGEST_RETRY: Final = 60  # seconds; OpenAI's clients do not wait longer, but repeat at once
+_ROOM_RETRY_SECONDS: Final = 5.0
 _QUOTED: Final = 120  # characters of a client's own text that an error repeats
 _NO_RETRY: Final = ((b"x-should-retry", b"false"),)
 
@@ -106,6 +107,12 @@ def too_many_connections() -> ApiError:
     """The server has as many connections as it may have."""
     message = "The server has too many connections; try again later."
     return ApiError(503, message, type=SERVER, code="too_many_connections", headers=[(b"retry-after", b"5")])
+
+
+def no_room() -> ApiError:
+    """The bodies that are held for other requests leave no memory for this one."""
+    message = "The server holds too many large requests at the moment; try again later."
+    return ApiError(503, message, type=SERVER, code="server_busy", headers=_retry(_ROOM_RETRY_SECONDS)[1])
 
 
 def unknown_path(path: str, known: Iterable[str]) -> ApiError:

@@ -24,11 +24,14 @@ from corral.gateway.relay.heartbeat import Heartbeat
 from corral.gateway.relay.relay import NoAnswer, Relay
 from corral.gateway.wire.asgi import ClientGone, Exchange
 from corral.gateway.wire.body import Body, read, renamed, with_usage
+from corral.gateway.wire.room import Room
+from corral.units import MIB
 
 HEARTBEAT_SECONDS: Final = 15.0
 # A client that waits for a whole answer hears nothing meanwhile, and what lies between cuts silent connections, many of
 # them after 60 s. Rather than that it is told to come again.
 WHOLE_PATIENCE: Final = 50.0
+_BODIES: Final = 512 * MIB  # that requests under way may hold in memory together
 _STOPPED: Final = Outcome(end="stopped")
 _NOBODY_ELSE: Final = frozenset((errors.NO_OTHER, errors.UNREACHABLE))  # the first replica's own error says more
 _NOT_RUN: Final = frozenset(("unreachable", "busy"))
@@ -45,10 +48,16 @@ class Forwarding:
         self.heartbeat = heartbeat
         self._admission = admission
         self._relay = relay
+        self._room = Room(_BODIES)
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer, or raise ApiError; returns when the last byte is sent."""
-        body = read(await exchange.read(self.body_limit, errors.too_large))
+        try:
+            await self._answer(exchange, read(await exchange.read(self.body_limit, errors.too_large, self._room)))
+        finally:
+            self._room.give(exchange.bytes_in)
+
+    async def _answer(self, exchange: Exchange, body: Body) -> None:
         ask = Ask(
             request_id=exchange.request_id,
             route=exchange.route,

@@ -59,7 +59,7 @@ def serialised(members, *, ascii_only, last_model):
     after=AFFIXES,
     edits=st.just([]) | EDITS,
 )
-@examples(250)
+@examples(150)
 async def test_any_body(gateway, engine, caplog, members, ascii_only, last_model, before, after, edits):
     async def fine(call):
         await call.whole(200, b"{}")

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from corral.gateway import forwarding
 from corral.gateway.front import FrontSettings
 from corral.gateway.server import Gateway
 from corral.gateway.table import Ready, replica_at
@@ -67,10 +68,30 @@ async def test_who_asked_before_is_sent_away_last(small, engine):
         one.transport.abort()
 
 
+async def test_large_bodies_share_a_bound_and_leave_room_for_small_ones(engine, monkeypatch):
+    monkeypatch.setattr(forwarding, "_BODIES", 3_000_000)
+    gateway = Gateway()
+    gateway.table.set("m", Ready(replica_at(engine.url, "m")))
+    await gateway.start(port=0)
+    large = b'{"model": "m", "x": "' + b"x" * 2_000_000 + b'"}'
+    head = REQUEST % len(large)
+    half_sent = await crowd(gateway.port, 6, head + large[:-1])
+    await eventually(lambda: sum(reader._buffer.startswith(b"HTTP/1.1 503") for reader, _ in half_sent) == 5)
+    assert await asked(gateway.port) == [200]
+    for reader, writer in half_sent:
+        if not reader._buffer:
+            writer.write(large[-1:])  # the one that there was room for
+            assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200 ")
+        writer.transport.abort()
+    await eventually(lambda: gateway.front.forwarding._room.taken == 0)
+    talk = await converse(gateway.port, [head.replace(b"Host", b"Connection: close\r\nHost") + large], quiet=5)
+    assert [status for status, _, _ in talk.answers] == [200]
+    await gateway.stop(grace=0)
+
+
 PROGRAM = """
 import asyncio, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, int(sys.argv[2])))
-from corral.gateway.front import FrontSettings
 from corral.gateway.server import Gateway
 from corral.gateway.table import Ready, replica_at
 

@@ -81,7 +81,7 @@ async def test_no_spelling_of_a_path_or_a_key_gets_a_request_to_the_engine_witho
             % (method, target, credentials, len(BODY), BODY)
             for target, credentials in tricks
         ]
-        talks = await asyncio.gather(*(converse(gateway.port, [data], methods=[method]) for data in sent))
+        talks = await asyncio.gather(*(converse(gateway.port, [data], quiet=0.2, methods=[method]) for data in sent))
         assert not engine.calls
         for data, talk in zip(sent, talks, strict=True):
             statuses = {status for status, _, _ in talk.answers}
@@ -112,7 +112,7 @@ async def test_a_key_opens_only_its_own_request_on_a_shared_connection(gateway, 
     ]:
         engine.calls.clear()
         for pieces in ([b"".join(order)], order):
-            talk = await converse(gateway.port, pieces, methods=[b"POST"] * 4)
+            talk = await converse(gateway.port, pieces, quiet=0.3, methods=[b"POST"] * 4)
             assert [status for status, _, _ in talk.answers] == expected
         assert len(engine.calls) == 2 * expected.count(200)
     assert all(call.headers["authorization"] == f"Bearer {ENGINE_KEY}" for call in engine.calls)
@@ -181,7 +181,7 @@ def told(engine_script, answers):
     path=st.sampled_from([routes.CHAT, routes.EMBEDDINGS, "/v1/nothing", routes.MODELS]),
     length=st.sampled_from([0, 0, 0, 5, -5]),
 )
-@examples(250)
+@examples(150)
 async def test_no_key_and_no_prompt_leaks(gateway, engine, caplog, capfd, head, body, script, path, length):
     caplog.set_level(logging.DEBUG)
     engine.script = script

@@ -10,6 +10,7 @@ from corral.gateway.desk.values import Outcome
 from corral.gateway.errors import ApiError
 from corral.gateway.keyring import ANONYMOUS, Identity
 from corral.gateway.record import Gaps, Record, Tokens
+from corral.gateway.wire.room import Room
 
 Scope: TypeAlias = Mapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -85,8 +86,11 @@ class Exchange:
         """Add to the headers of whatever will be answered."""
         self._answer_headers.extend(headers)
 
-    async def read(self, limit: int, refuse: Callable[[int], ApiError]) -> bytes:
-        """The whole body; `refuse(limit)` is raised as soon as it is known to be longer than `limit` bytes."""
+    async def read(self, limit: int, refuse: Callable[[int], ApiError], room: Room | None = None) -> bytes:
+        """The whole body; `refuse(limit)` is raised as soon as it is known to be longer than `limit` bytes.
+
+        `room`: what it takes of it is in `bytes_in`, and the caller's to give back, also after an error.
+        """
         if int(self.headers.get(b"content-length", b"0")) > limit:
             raise refuse(limit)
         parts: list[bytes] = []
@@ -96,6 +100,8 @@ class Exchange:
                 raise ClientGone
             parts.append(message.get("body", b""))
             self.bytes_in += len(parts[-1])
+            if room is not None:
+                room.take(len(parts[-1]), self.bytes_in)
             if self.bytes_in > limit:
                 raise refuse(limit)
             if not message.get("more_body", False):

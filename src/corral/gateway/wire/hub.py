@@ -20,6 +20,8 @@ class Hub:
         self.application = application
         self.limits = limits
         self.lines: set[Line] = set()
+        self.silent: dict[Line, None] = {}  # those that never asked for anything, oldest first
+        self.resting: dict[Line, None] = {}  # those that wait for their next request, longest first
         self.tasks: set[asyncio.Task[None]] = set()
         self.empty = asyncio.Event()  # there is no connection
         self.empty.set()
@@ -34,14 +36,13 @@ class Hub:
         if self._timer is None:
             self._timer = self.loop.call_later(_SECOND, self._look)
 
-    def makes_room(self, line: "Line") -> bool:
-        """Whether there is room for a new connection; one that asks for nothing, never did at best, goes for it."""
+    def makes_room(self) -> bool:
+        """Whether there is room for the newest connection; one that asks for nothing goes for it."""
         if len(self.lines) <= self.limits.connections:
             return True
-        resting = [other for other in self.lines if other is not line and other.rests()]
-        if not resting:
+        least = next(iter(self.silent), None) or next(iter(self.resting), None)
+        if least is None:
             return False
-        least = min(resting, key=lambda other: (other.asked, other.until))
         self.left(least)
         least.transport.abort()
         return True
@@ -49,6 +50,8 @@ class Hub:
     def left(self, line: "Line") -> None:
         """A connection is gone."""
         self.lines.discard(line)
+        self.silent.pop(line, None)
+        self.resting.pop(line, None)
         if not self.lines:
             self.empty.set()
             if self._timer is not None:

@@ -56,7 +56,6 @@ class Line(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self.until = hub.loop.time() + hub.limits.head_seconds  # when it is too late for what is waited for
-        self.asked = False  # ever, for anything
         self.behind = inf  # when it is too late for the client to catch up with reading
         self._quiet = False  # it is no request that is waited for, and its lateness is no fault
 
@@ -68,7 +67,9 @@ class Line(asyncio.Protocol):
         self._client = transport.get_extra_info("peername") or None
         self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
         self._hub.joined(self)
-        if not self._hub.makes_room(self):
+        if self._hub.makes_room():
+            self._hub.silent[self] = None
+        else:
             self._refuse(errors.too_many_connections())
 
     def data_received(self, data: bytes) -> None:
@@ -136,7 +137,8 @@ class Line(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Begin to answer, or line up behind an answer that is under way."""
         self._heading = False
-        self.asked = True
+        self._hub.silent.pop(self, None)
+        self._hub.resting.pop(self, None)
         if self._last:
             return
         version = self._parser.get_http_version()
@@ -216,6 +218,8 @@ class Line(asyncio.Protocol):
                 self._wait(self._hub.limits.head_seconds)
             elif self._parsed is None:
                 self._wait(self._hub.limits.idle_seconds, quiet=True)
+            if self._parsed is None:
+                self._hub.resting[self] = None
 
     # What the hub calls
 
@@ -230,10 +234,6 @@ class Line(asyncio.Protocol):
             self.transport.close()
         elif self._reading:  # else it is this side that keeps the client waiting
             self._refuse(errors.too_slow())
-
-    def rests(self) -> bool:
-        """Whether no request is under way, but for a head at most."""
-        return self._current is None and self._parsed is None
 
     def leave(self) -> None:
         """Wait for no further request."""
