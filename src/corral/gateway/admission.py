@@ -64,9 +64,9 @@ class LocalAdmission:
     `probe` tries a replica with a real generation; `on_record` is told of each exchange with its Unix time, for usage.
     """
 
-    def __init__(self, desk: Desk, table: Table, keys: Keyring, metrics: Metrics, probe: Prober | None = None) -> None:
+    def __init__(self, desk: Desk, table: Table, keys: Keyring, metrics: Metrics, probe: Prober) -> None:
         self.on_record: Callable[[Record, float], None] | None = None
-        self.probe = probe
+        self._probe = probe
         self._desk = desk
         self._table = table
         self._keys = keys
@@ -134,16 +134,11 @@ class LocalAdmission:
         """Let those go on whose turn it is, and try replicas that are left alone; after all that changes anything."""
         now = time.monotonic()
         for ticket, result in self._desk.due(now):
-            waiting = self._waits_no_more(ticket)
-            if isinstance(result, ApiError):
-                waiting.granted.set_exception(result)
-            else:
-                waiting.granted.set_result(self._granted(result))
-        if self.probe is not None:
-            for replica in self._desk.probes(now):
-                task = asyncio.get_running_loop().create_task(self._try(replica, self.probe))
-                self._probing.add(task)
-                task.add_done_callback(self._probing.discard)
+            self._decide(self._waits_no_more(ticket), result, now)
+        for replica in self._desk.probes(now):
+            task = asyncio.get_running_loop().create_task(self._try(replica))
+            self._probing.add(task)
+            task.add_done_callback(self._probing.discard)
         self._arm(now)
 
     def standing(self) -> Standing:
@@ -185,6 +180,15 @@ class LocalAdmission:
         for demand in self._desk.demanded(now):
             self._table.demand(demand.model)
 
+    def _decide(self, waiting: Waiting, result: Grant | ApiError, now: float) -> None:
+        gone = waiting.granted.done()  # its client has just left, and will say so
+        if isinstance(result, Grant) and gone:
+            self._desk.settle(result.number, LEFT, now)
+        elif isinstance(result, Grant):
+            waiting.granted.set_result(self._granted(result))
+        elif not gone:
+            waiting.granted.set_exception(result)
+
     def _waits_no_more(self, ticket: Ticket) -> Waiting:
         name, waiting = self._waiting.pop(ticket.number)
         del self._tickets[waiting]
@@ -215,10 +219,10 @@ class LocalAdmission:
         if self._waiting:
             self.turn()
 
-    async def _try(self, replica: Replica, probe: Prober) -> None:
+    async def _try(self, replica: Replica) -> None:
         works = False
         try:
-            works = await probe(replica)
+            works = await self._probe(replica)
         finally:
             self._desk.probed(replica.id, ok=works, now=time.monotonic())
             self.turn()
@@ -228,7 +232,8 @@ def progress_of(ticket: Ticket) -> str:
     """How far a waiting request has come, for people."""
     loading = ticket.progress
     if loading is None:
-        return f"in the queue of {ticket.model.name}"
+        left = "" if ticket.expected is None else f", about {ticket.expected:.0f} s"
+        return f"in the queue of {ticket.model.name}{left}"
     share = "" if loading.fraction is None else f", {loading.fraction:.0%}"
     left = "" if loading.seconds_left is None else f", about {loading.seconds_left:.0f} s"
     return f"{ticket.model.name} loads: {loading.stage}{share}{left}"

@@ -11,6 +11,7 @@ from corral.gateway import accesslog
 from corral.gateway.admission import LocalAdmission
 from corral.gateway.desk.desk import Desk
 from corral.gateway.desk.settings import DeskSettings
+from corral.gateway.desk.values import Replica
 from corral.gateway.front import Front, FrontSettings
 from corral.gateway.guard import Guard
 from corral.gateway.keyring import Keyring
@@ -60,7 +61,7 @@ class Gateway:
         self.pool: WorkerPool | None = None
         self._settings = settings or FrontSettings()
         self._keys = keys or Keyring()
-        self.admission = LocalAdmission(Desk(desk), self.table, self._keys, self.metrics)
+        self.admission = LocalAdmission(Desk(desk), self.table, self._keys, self.metrics, self._probe)
         self._allow_unkeyed = allow_unkeyed
         self._ssl = ssl
         self._tls = tls
@@ -79,7 +80,6 @@ class Gateway:
             names = self._settings.host_names | {here, f"{here}.local"}
             self._settings = msgspec.structs.replace(self._settings, host_names=names)
         front = Front(self._settings, self.admission, self._keys, self._own, self._ended, ssl=self._ssl)
-        self.admission.probe = partial(generates, front.relay)
         self.front = front
         if self._workers:
             self.pool = WorkerPool(self._workers, sockets, partial(self._hosted, front), self._configuration)
@@ -106,6 +106,9 @@ class Gateway:
             await pool.stop(grace)
         await front.stop(grace)
         self.admission.close()
+
+    async def _probe(self, replica: Replica) -> bool:
+        return self.front is not None and await generates(self.front.relay, replica)
 
     def _own(self, guard: Guard) -> Callable[[Exchange], Awaitable[None]]:
         return Own(guard, self.table, self._exposition, self._mounts).answer
