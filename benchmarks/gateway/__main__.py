@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import engine
+import engine as engines
 import leaving
 import ordered
 import paths
@@ -72,39 +72,39 @@ def be(asked: argparse.Namespace) -> None:
     """One of the other processes."""
     match asked.role:
         case "engine":
-            uvloop.run(engine.serve(engine.Engine))
+            uvloop.run(engines.serve(engines.Engine))
         case "bare":
-            uvloop.run(engine.serve(engine.Bare))
+            uvloop.run(engines.serve(engines.Bare))
         case _:
             uvloop.run(gateway(asked.upstream, keep_alive=not asked.no_keep_alive))
 
 
-def compared(asked: argparse.Namespace, stack: ExitStack, upstream: int, corral: paths.Way) -> dict[str, object]:
+def compared(asked: argparse.Namespace, stack: ExitStack, engine: paths.Way, corral: paths.Way) -> dict[str, object]:
     """Speed beside the others."""
     home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    ways = [paths.Way("direct", upstream, 0), corral, stack.enter_context(paths.role("bare"))]
+    ways = [paths.Way("direct", engine.port, 0), corral, stack.enter_context(paths.role("bare"))]
     if not asked.alone:
         if shutil.which("nginx"):
-            ways.append(stack.enter_context(paths.nginx(upstream, home)))
+            ways.append(stack.enter_context(paths.nginx(engine.port, home)))
         if asked.litellm and not paths.LITELLM_HOME.exists():
             paths.install_litellm()
         if paths.LITELLM_HOME.exists():
-            ways.append(stack.enter_context(paths.litellm(upstream, home)))
+            ways.append(stack.enter_context(paths.litellm(engine.port, home)))
     shape = speed.Shape(asked.scale, asked.rate, asked.concurrency, asked.streams, asked.interval)
-    return uvloop.run(speed.compare(ways, shape))
+    return uvloop.run(speed.compare(ways, engine.pid, shape))
 
 
-def parts(asked: argparse.Namespace, stack: ExitStack, upstream: int, corral: paths.Way) -> Parts:
+def parts(asked: argparse.Namespace, stack: ExitStack, engine: paths.Way, corral: paths.Way) -> Parts:
     """What was asked for, each with its title; speed has none."""
     some = asked.soak or asked.cancel or asked.ordered
     if asked.all or asked.cancel:
-        yield "Clients that leave", uvloop.run(leaving.leave(corral, upstream))
+        yield "Clients that leave", uvloop.run(leaving.leave(corral, engine.port))
     if asked.all or asked.ordered:
         yield "Streams, chunk by chunk", uvloop.run(ordered.check(corral))
     if asked.soak:
         yield "Memory over many requests", uvloop.run(soak.soak(corral, asked.soak))
     if asked.all or not some:
-        yield "", compared(asked, stack, upstream, corral)
+        yield "", compared(asked, stack, engine, corral)
 
 
 def main() -> None:
@@ -117,9 +117,9 @@ def main() -> None:
     paths.pin(0, measured=False)
     once = ["--no-keep-alive"] if asked.no_keep_alive else []
     with ExitStack() as stack:
-        upstream = stack.enter_context(paths.role("engine", measured=False)).port
-        corral = stack.enter_context(paths.role("corral", "--upstream", str(upstream), *once))
-        for title, result in parts(asked, stack, upstream, corral):
+        engine = stack.enter_context(paths.role("engine", measured=False))
+        corral = stack.enter_context(paths.role("corral", "--upstream", str(engine.port), *once))
+        for title, result in parts(asked, stack, engine, corral):
             if asked.json:
                 sys.stdout.write(json.dumps(result) + "\n")
             elif title:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from load import at_rate, flat_out, streams
-from paths import Way
+from paths import Way, undisturbed
 
 LIMITS: Final = (  # (key, what, limit, factor to the unit, unit, whether it is an upper bound)
     ("added_seconds_p50", "added delay, p50", 0.3, 1e3, "ms"),
@@ -51,8 +51,8 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-async def compare(paths: list[Way], shape: Shape) -> dict[str, object]:
-    """Run the three tests over all paths; the result as --json prints it."""
+async def compare(paths: list[Way], engine: int, shape: Shape) -> dict[str, object]:
+    """Run the three tests over all paths; the result as --json prints it. `engine`: its process."""
     idle = {path.name: path.rss() for path in paths if path.pid}
     blocks = {path.name: Blocks() for path in paths}
     for path in paths:
@@ -61,9 +61,12 @@ async def compare(paths: list[Way], shape: Shape) -> dict[str, object]:
         await _flat_out(path, blocks[path.name], shape)
     # A path that cannot carry the rate would only show a queue that grows.
     able = [path for path in paths if statistics.median(blocks[path.name].rates) > 1.3 * shape.rate]
-    for path in able * 8:
-        await _at_rate(path, blocks[path.name], shape)
-    for path in [path for path in paths if path.name != "bare"] * 2:
+    with undisturbed([engine, *(path.pid for path in able if path.pid)]) as alone:
+        for path in able * 8:
+            await _at_rate(path, blocks[path.name], shape)
+        for path in [path for path in able if path.name != "bare"] * 2:
+            await _streams(path, blocks[path.name], shape)
+    for path in [path for path in paths if path not in able]:
         await _streams(path, blocks[path.name], shape)
     figures = {path.name: _figures(blocks[path.name]) for path in paths}
     for path in paths:
@@ -77,6 +80,7 @@ async def compare(paths: list[Way], shape: Shape) -> dict[str, object]:
         "streams": shape.streams,
         "chunk_interval_seconds": shape.interval,
         "cpus": os.cpu_count(),
+        "undisturbed": alone,  # by others in the tests of delay and chunks
         "load_average": os.getloadavg()[0],  # of the last minute; what else runs here is in all figures
         "paths": figures,
         "targets": _targets(figures),

@@ -203,15 +203,12 @@ class Connection(asyncio.Protocol):
 
     # Inside
 
-    async def _news(self) -> None:
-        """Wait until something changes; what makes it certain that nothing will is raised."""
+    def _news(self) -> asyncio.Future[None]:
+        """To be awaited: done when something changes; what makes it certain that nothing will is raised at once."""
         if self._why is not None:
             raise Broken(str(self._why))
         self._awaited = self._loop.create_future()
-        try:
-            await self._awaited
-        finally:
-            self._awaited = None
+        return self._awaited
 
     def _tell(self) -> None:
         if self._awaited is not None and not self._awaited.done():
