@@ -117,6 +117,15 @@ def test_it_chats_in_a_stream(webui):
     assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c.get("choices"))
 
 
+def test_what_it_used_is_counted_under_its_key(webui, corral):
+    def counted():
+        told = corral("usage", "--json").stdout
+        return "open-webui" in told and told
+
+    told = json.loads(corral.wait_for(counted, "the usage", 15))
+    assert told["schema"].startswith("corral.usage/")
+
+
 def test_a_revoked_key_is_told_to_the_person(webui, corral):
     corral("keys", "revoke", "open-webui")
 
