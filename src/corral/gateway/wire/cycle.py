@@ -36,6 +36,7 @@ class Cycle:
     def __init__(self, line: Wire, scope: dict[str, Any], *, keep: bool, expects: bool) -> None:
         self.scope = scope
         scope["corral.when_left"] = self.when_left
+        scope["corral.write"] = self.write
         self.task: asyncio.Task[None] | None = None  # that answers it
         self.expects = expects  # the client waits for a 100 before it sends its body
         self.ended = False  # the request's body is complete
@@ -118,18 +119,22 @@ class Cycle:
         if message["type"] == "http.response.start":
             self._unsent = self._head(message["status"], message.get("headers", ()))  # goes out with what follows
             return
-        part, more = message.get("body", b""), message.get("more_body", False)
-        framed = self._framed(part, last=not more)
-        if self._unsent:
-            framed, self._unsent = self._unsent + framed, b""
-        if framed:
-            self._line.write(framed)
-        if not more:
+        part = message.get("body", b"")
+        if message.get("more_body", False):
+            if (writable := self.write(part)) is not None:
+                await writable
+        else:
+            self._put(self._framed(part, last=True))
             self._finished = True
             self._wake()
             self._line.answered(keep=self._keep and self._missing == 0)
-        elif (writable := self._line.writable()) is not None:
-            await writable
+
+    def write(self, part: bytes) -> asyncio.Future[None] | None:
+        """Send a part of the body that is not the last; what to wait for before the next one, if anything."""
+        if self.gone:
+            return None
+        self._put(self._framed(part, last=False))
+        return self._line.writable()
 
     # Inside
 
@@ -167,6 +172,12 @@ class Cycle:
             return framed + b"0\r\n\r\n" if last else framed
         self._missing -= len(part) if self._missing else 0
         return part
+
+    def _put(self, framed: bytes) -> None:
+        if self._unsent:
+            framed, self._unsent = self._unsent + framed, b""
+        if framed:
+            self._line.write(framed)
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
