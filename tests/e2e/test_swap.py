@@ -275,6 +275,19 @@ def test_one_model_of_the_file_is_loaded_by_its_name_and_ended_by_it(corral, fil
     corral.nothing_is_left()
 
 
+def test_one_of_the_models_that_are_offered_is_loaded_by_its_name_and_the_others_stay_offered(corral, file):
+    path = file({"a": ", pinned: true", "b": "", "c": ""}, room=2)
+    url = base_url(up(corral, path))
+    told = corral("up", "b", "--cluster", path)
+    assert "b: ready" in told.stdout
+    cause, _ = corral.refused("up", "c", "--cluster", path, status=1)
+    assert "Other deployments hold the rest" in cause
+    assert {name: state for name, state in states(corral).items() if state == "ready"} == {"a": "ready", "b": "ready"}
+    assert models(url) == ["a", "b", "c"], "a load that failed takes nothing from the offers"
+    corral("down")
+    corral.nothing_is_left()
+
+
 def test_a_foreground_up_of_all_models_ends_them_all(corral, file):
     process = corral.popen("up", "--port", 0, "--cluster", file({"a": ", pinned: true", "b": ""}, room=2))
     corral.wait_for(lambda: states(corral).get("a") == "ready", "readiness")

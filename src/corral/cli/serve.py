@@ -29,9 +29,6 @@ def run_serve(asked: Asked, cluster: Cluster) -> None:
     folder = Path(asked.cluster or ".").absolute().parent
     offers = offered_by(cluster, folder)
     at_once = loaded_at_once(offers)
-    if asked.model:
-        offers = at_once = tuple(_alone(offer) for offer in offers if offer.name == asked.model)
-    names = tuple(offer.name for offer in offers)
     endpoint = said(asked.cluster, options(asked.host, asked.port, asked.tls_cert, asked.tls_key))
     interrupts = Interrupts()
 
@@ -42,20 +39,29 @@ def run_serve(asked: Asked, cluster: Cluster) -> None:
 
     with Store(time.time) as store:
         start()
+        before = {offer.name: offer for offer in store.offers()}
+        if asked.model:
+            # Where the whole file is offered, this loads one of its models; else it is offered without the others.
+            offers = at_once = tuple(
+                offer if before.get(offer.name) == offer else _alone(offer)
+                for offer in offers
+                if offer.name == asked.model
+            )
+        names = tuple(offer.name for offer in offers)
         store.offer(*offers, load=_not_there(store, at_once))
         keeper = HeadKeeper(store, start)
         try:
             loading = [request.name for offer in at_once for request in offer.requests]
             follow(store, loading, keeper, interrupts.pause, quiet=asked.as_json)
             _tell(offers, at_once, start(), asked)
-            if not asked.detach:
+            if not asked.detach and not (asked.model and names[0] in before):
                 stay_offered(store, names, keeper, interrupts.pause)
         except Interrupted:
             stderr.print(f"\nending {escape(', '.join(names))} on every node ...")
             withdraw(store, names, interrupts.pause)
             raise SystemExit(130) from None
         except CorralError:
-            withdraw(store, names, time.sleep)
+            withdraw(store, [name for name in names if name not in before], time.sleep)
             raise
 
 
@@ -87,7 +93,8 @@ def _tell(offers: tuple[Offered, ...], at_once: tuple[Offered, ...], head: HeadA
         print_json({"schema": "corral.up/1", "base_url": f"{head.url}/v1", "models": models})
         sys.stdout.flush()
         return
-    console.print(f"\n[bold green]{len(offers)} models[/] at [bold]{head.url}/v1[/]")
+    count = "1 model" if len(offers) == 1 else f"{len(offers)} models"
+    console.print(f"\n[bold green]{count}[/] at [bold]{head.url}/v1[/]")
     for offer in offers:
         also = f" (also {', '.join(offer.aliases)})" if offer.aliases else ""
         console.print(f"  {escape(offer.name + also)}: {'ready' if offer.name in loaded else 'loads when asked'}")
