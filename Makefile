@@ -29,14 +29,14 @@ lint: $(VENV)/.dev ## Style, types and the borders between rooms
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test-fast: $(VENV)/.dev ## The tests that start no engine (under 90 s)
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+test-fast: $(VENV)/.dev ## The tests that start no engine, environment or machine (under 90 s)
+	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
-test-slow: $(VENV)/.dev system ## The tests that start real engines on the lab
+test-slow: $(VENV)/.dev system ## The tests that do, on the lab
 	$(BIN)/pytest -m slow
 
 test: system lint $(VENV)/.dev ## Everything
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 	$(BIN)/pytest -m slow
 
 system: ## Debian packages that the lab needs (as root; else says what is missing)

@@ -130,7 +130,13 @@ def test_a_file_that_cannot_be_merged_is_left_alone(tmp_path):
     assert path.read_text() == "shopping: [milk]\n"
 
 
+def undisked(cluster):
+    """The cluster without what is free on its disks, which others change meanwhile."""
+    return cluster.model_copy(update={"nodes": tuple(n.model_copy(update={"disks": ()}) for n in cluster.nodes)})
+
+
 @pytest.mark.lab
+@pytest.mark.slow
 def test_two_machines_over_ssh(lab, tmp_path):
     path = tmp_path / "cluster.yaml"
     path.write_text(lab.cluster_yaml())
@@ -149,4 +155,4 @@ def test_two_machines_over_ssh(lab, tmp_path):
     finally:
         lab["h2"].power_on()
     assert caught.value.node == "h2"
-    assert load(path) == cluster
+    assert undisked(load(path)) == undisked(cluster)

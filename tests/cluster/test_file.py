@@ -68,7 +68,7 @@ def test_words_that_mean_something_in_yaml_stay_words(word):
     assert parse(dump(cluster)) == cluster
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(clusters())
 def test_what_is_written_is_read_back_exactly(cluster):
     assert parse(dump(cluster)) == cluster

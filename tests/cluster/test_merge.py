@@ -154,7 +154,7 @@ def test_a_file_that_is_none_is_refused():
         merge("shopping: [milk]\n", Cluster(nodes=(node(),)), "mine.yaml")
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(clusters())
 def test_finding_what_the_file_says_changes_nothing(cluster):
     text = dump(cluster) + "# mine\n"

@@ -12,7 +12,7 @@ from corral.hosts import Connection
 from corral.hosts.ssh import Ssh
 from hosts.waiting import until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 
 def connection(lab, host) -> Connection:

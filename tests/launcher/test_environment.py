@@ -21,6 +21,7 @@ from corral.launcher.node import script
 from corral.launcher.onnode import building
 
 SCRIPT = Path(__file__).parents[2] / "src/corral/launcher/onnode/environment.py"
+pytestmark = pytest.mark.slow
 PATIENCE = 60.0  # seconds that anything here may take at most
 # `python -m venv` spends seconds on unpacking pip; this one borrows the pip that runs the tests.
 QUICK_VENV = """

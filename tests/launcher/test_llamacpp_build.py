@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "src/corral/launcher/onnode/llamacpp_build.py"
+pytestmark = pytest.mark.slow
 PATIENCE = 20.0  # seconds that anything here may take at most
 
 # Each program is made by a command that can be made to wait (for the file GATE) or to fail.

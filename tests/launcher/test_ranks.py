@@ -11,6 +11,7 @@ from importlib.resources import files
 
 import pytest
 
+pytestmark = pytest.mark.slow
 RANKS = str(files("corral.launcher.onnode") / "ranks.py")
 SITE = str(files("corral.launcher.onnode") / "site.py")
 

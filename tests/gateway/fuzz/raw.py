@@ -44,6 +44,8 @@ async def converse(port, pieces, *, quiet=QUIET_SECONDS, methods=()):
         for piece in pieces:
             if reading.done():
                 break
+            if writer.transport.is_closing():  # uvloop raises RuntimeError for a write after that
+                break
             writer.write(piece)
             with suppress(ConnectionError):
                 await writer.drain()
