@@ -30,13 +30,13 @@ lint: $(VENV)/.dev ## Style, types and the borders between rooms
 	$(BIN)/lint-imports
 
 test-fast: $(VENV)/.dev ## The tests that start no engine, environment or machine (under 90 s)
-	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.dev system ## The tests that do, on the lab
 	$(BIN)/pytest -m slow
 
 test: system lint $(VENV)/.dev ## Everything
-	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 	$(BIN)/pytest -m slow
 
 system: ## Debian packages that the lab needs (as root; else says what is missing)
