@@ -41,6 +41,7 @@ DOCUMENT: Final = "docs/speed-model.md"
 SHIPPED: Final = "src/corral/planner/data/speed.json"
 HUBER: Final = 0.25  # an error beyond 28 % pulls no harder than one of 28 %
 NOISE: Final = 0.1  # of one measurement, as a logarithm
+LOOKS: Final = 2
 STEP: Final = 1e-3  # of a rate's logarithm, for derivatives
 INSIDE: Final = 0.925  # share of errors that a range is made to hold
 
@@ -129,6 +130,8 @@ class Parameters:
                     used.append(add((name, effect), quantity.centres.get(effect, 0.0), width))
                 columns.append(np.array(used))
             self.items.append(Item(item.row, item.work, item.has, item.measured, tuple(columns)))
+        self.matter: dict[int, frozenset[int]] = {}  # by item: the rates that any of its derivatives was not zero for
+        self.looks: Counter[int] = Counter()
         self.centres: Vector = np.array(centres)
         self.widths: Vector = np.array(widths)
 
@@ -208,10 +211,17 @@ def _normal(
         rates = given.rates(at, item)
         base = predicted(item, rates)
         moved = np.zeros((len(item.measured), len(rates)))
+        # Most rates do not touch an item: after two looks at all of them only those that did are moved.
+        known = given.looks[index] >= LOOKS
         for j, rate in enumerate(rates):
+            if known and j not in given.matter[index]:
+                continue
             other = predicted(item, [*rates[:j], rate * math.exp(STEP), *rates[j + 1 :]])
             for k, metric in enumerate(item.measured):
                 moved[k, j] = math.log(other[metric] / base[metric]) / STEP
+        given.looks[index] += 1
+        touched = frozenset(int(j) for j in np.flatnonzero(np.abs(moved).max(axis=0) > 1e-7))
+        given.matter[index] = given.matter.get(index, frozenset()) | touched
         for k in range(len(item.measured)):
             away = error[place]
             pull = weight[place] * min(1.0, HUBER / max(1e-9, abs(away))) / NOISE**2
@@ -415,7 +425,7 @@ def main() -> None:
     """Fit, judge, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge-only", action="store_true")
-    parser.add_argument("--by", choices=("source", "device", "model"), default="source")
+    parser.add_argument("--by", choices=("source", "device", "engine", "model"), default="source")
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
     given = Parameters(items())
@@ -424,6 +434,7 @@ def main() -> None:
     keys: dict[str, Callable[[Item], str]] = {
         "source": lambda item: item.row.source,
         "device": lambda item: item.row.device,
+        "engine": lambda item: item.has["engine"],
         "model": lambda item: item.row.model,
     }
     judged = judge(given, at, keys[asked.by], asked.jobs)
