@@ -52,6 +52,10 @@ class WeightFormat:
             return self.native
         if self.native == "fp4" and "fp8" in device.matrix and self.family == "mxfp4":
             return "fp8"
+        return self.unpacked_in(device)
+
+    def unpacked_in(self, device: DeviceSpec) -> NumberFormat:
+        """What kernels multiply in that unpack weights to 16 bit first (AWQ, GPTQ, Marlin)."""
         wide: NumberFormat = "bf16" if "bf16" in device.matrix else "fp16"
         return wide if wide in device.flops else next(f for f in ("fp16", "bf16", "fp32") if f in device.flops)
 

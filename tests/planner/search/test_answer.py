@@ -177,8 +177,8 @@ def test_devices_that_differ_share_the_layers_by_what_they_can():
 
 def test_replicas_serve_more_streams_than_one():
     where = equal("gb10", 4)
-    one = planned(where, concurrency=16, wishes={"layout": parse_degrees("tp1")})
-    four = planned(where, concurrency=16, wishes={"layout": parse_degrees("dp4")})
+    one = planned(where, concurrency=64, wishes={"layout": parse_degrees("tp1")})
+    four = planned(where, concurrency=64, wishes={"layout": parse_degrees("dp4")})
     assert four.candidates[0].speed.output.value > 1.5 * one.candidates[0].speed.output.value
     assert four.candidates[0].nodes == ("n1", "n2", "n3", "n4")
 

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from corral.catalog.devices import device
 from corral.catalog.links import link
 from corral.errors import BadInput
+from corral.models.known import architecture
+from corral.planner.speed.anatomy import anatomy
+from corral.planner.speed.load import chunk_tokens
 from corral.planner.speed.predict import predict
 from corral.planner.speed.quantities import fabric
 from corral.planner.speed.values import Speculation
@@ -91,6 +94,56 @@ def test_a_single_stream_passes_all_stages_in_turn(case, split):
     alone = predict(case("llama-3.1-70b", "gb10"))
     staged = predict(case("llama-3.1-70b", "gb10", split=split("roce-200g", nodes=2, pp=2)))
     assert staged.decode.value < alone.decode.value
+
+
+def test_a_card_that_waits_for_other_stages_clocks_higher(case, split):
+    """At the same bandwidth of the link as within a card, two cards in turn are a little faster than one alone."""
+    alone = predict(case("llama-3.1-70b", "a100-sxm-80"))
+    staged = predict(case("llama-3.1-70b", "a100-sxm-80", split=split("nvlink", pp=2)))
+    assert 1.0 < staged.decode.value / alone.decode.value < 1.15
+
+
+def test_chunks_follow_each_other_through_stages_but_not_over_rpc(case, split):
+    def gain(engine, prompt):
+        given = {"on": "strix-halo", "engine": engine, "prompt": prompt, "context": prompt}
+        staged = predict(case(**given, split=split("roce-200g", nodes=4, pp=4)))
+        return staged.prefill.value / predict(case(**given)).prefill.value
+
+    assert gain("llamacpp-rpc", 8192) <= 1.0
+    assert 1.5 < gain("llamacpp", 8192) < 2.5  # four chunks at a time through four stages: 16 / 7
+    assert gain("llamacpp", 2048) == pytest.approx(gain("llamacpp", 8192), rel=0.1)
+
+
+def test_a_steady_load_s_first_token_does_not_wait_for_answers(case):
+    """Prompts wait for prompts: how long the answers are makes little difference, as long as there is room."""
+    load = {"engine": "vllm", "weights": "bf16", "on": "h100-sxm", "concurrency": 32}
+    short, long = (predict(case(**load, output=output)).ttft.value for output in (128, 1024))
+    assert long == pytest.approx(short, rel=0.05)
+
+
+def test_sglang_s_prompts_wait_for_half_of_the_others(case):
+    """It computes prompts before it decodes on: streams that begin together stay together."""
+    load = {"weights": "bf16", "on": "h100-sxm", "concurrency": 64}
+    together, spread = (predict(case(**load, engine=engine)).ttft.value for engine in ("sglang", "vllm"))
+    assert together > 2.5 * spread
+
+
+def test_wide_heads_cost_more_where_fast_attention_does_not_take_them(case):
+    long = {"prompt": 65536, "context": 65536}
+
+    def slower(engine, model):
+        made = predict(case(model, "gb10", engine=engine, weights="bf16", **long))
+        terms = {t.name: t.seconds for t in made.terms if t.phase == "prefill"}
+        body = anatomy(architecture(model))
+        return terms["attention"] / sum(c.layers * c.read(32768) * c.prefill_flops for c in body.caches)
+
+    assert slower("vllm", "gemma-4-26b-a4b") > 3 * slower("vllm", "granite-4.1-8b")
+
+
+@pytest.mark.parametrize(("on", "engine", "tokens"), [("gb10", "vllm", 8192), ("rtx3090", "vllm", 2048)])
+def test_an_engine_s_chunk_follows_the_memory(case, on, engine, tokens):
+    assert chunk_tokens(case(on=on, engine=engine)) == tokens
+    assert chunk_tokens(case(on=on, engine=engine, chunk=4096)) == 4096
 
 
 def test_pipelines_fill_with_streams(case, split):

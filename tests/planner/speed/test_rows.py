@@ -2,9 +2,11 @@
 
 import pytest
 
+from corral.catalog.devices import device
 from corral.errors import BadInput
 from corral.planner.speed.lookup import catalog_names
 from corral.planner.speed.rows import read_row
+from corral.planner.speed.work import work
 
 UNSEEN_DEVICES = [
     "h200-sxm",
@@ -172,3 +174,41 @@ def test_an_unknown_format_is_taken_as_the_model_was_published(names):
 def test_what_cannot_be_read_is_one_sentence_with_its_line(names, cells):
     with pytest.raises(BadInput, match="Line 2: "):
         row(names, **cells)
+
+
+def test_llama_bench_s_depth_is_read_where_the_columns_leave_it_out(names):
+    run = {"engine": "llamacpp", "quant": "q4_k_m", "prompt_tokens": 4096, "context_tokens": 0}
+    deep = row(names, **run, notes="pp4096 @ d16384").case
+    assert (deep.prompt, deep.cached, deep.context) == (4096 + 16384, 16384, 16384)
+    assert row(names, **run, locator="llamacpp_q4_k_m_1gpu_d65536").case.cached == 65536
+    assert row(names, **run | {"context_tokens": 8192}, notes="pp4096 @ d16384").case.cached == 8192
+    assert row(names, **run, notes="read on d2024").case.cached == 0
+
+
+@pytest.mark.parametrize(
+    ("notes", "chunk"),
+    [
+        ("llama-bench -fa 1 -ub 2048", 2048),
+        ("vLLM args: --max-num-batched-tokens 8192 --trust-remote-code", 8192),
+        ("llama-bench -fa 1", None),
+    ],
+)
+def test_an_engine_s_own_chunk_is_read(names, notes, chunk):
+    assert row(names, notes=notes).case.chunk == chunk
+
+
+def test_marlin_multiplies_in_16_bit(names):
+    known = device("gb10").flops
+    plain, marlin = (
+        work(row(names, device="gb10", quant="fp8", notes=n).case) for n in ("", "--linear-backend marlin")
+    )
+    assert plain.peak == known["fp8"]
+    assert marlin.peak == known["bf16"]
+    assert marlin.dense_bytes == plain.dense_bytes
+
+
+def test_llama_cpp_alone_splits_by_layers_what_a_row_calls_tensor_parallel(names):
+    degrees = {"devices": 4, "nodes": 4, "tp": 4, "link": "tcp-1g", "device": "pi5", "quant": "q4_0"}
+    assert row(names, **degrees, engine="distributed-llama").case.split.tp == 4
+    assert row(names, **degrees, engine="llamacpp-rpc").case.split.pp == 4
+    assert row(names, **degrees, engine="llamacpp", notes="sm-row").case.split.tp == 4

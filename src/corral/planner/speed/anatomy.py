@@ -9,6 +9,7 @@ from corral.models.parameters import block_parameters
 # Kept in 32 bit by most engines; a state is read and written at each token.
 STATE_BYTES: Final = 4.0
 CONV_BYTES: Final = 2.0
+_FLASH_HEAD: Final = 256  # FlashAttention 2 and 3 take no wider head; engines fall back to slower kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Cache:
     prefill_flops: float  # the same in a prompt, where a latent is expanded
     index_values: float  # read of every kept token to choose those attended to
     ratio: int = 1  # tokens that one kept vector stands for
+    wide: bool = False  # heads of more values than FlashAttention's kernels take
 
     def kept(self, context: float) -> float:
         """Vectors kept after so many tokens."""
@@ -67,6 +69,7 @@ class Anatomy:
     routed: tuple[Routed, ...]
     state_bytes: float  # of one sequence
     scan_flops: float  # of one token, in the recurrences themselves
+    scan: str  # the recurrence most layers have: "mamba2", "delta-net", ...; "none" without one
     mixers: int
     feed_forwards: int
     recurrent_layers: int
@@ -129,12 +132,21 @@ def _summed(model: ModelArchitecture) -> Anatomy:
         caches=tuple(c for b, n in layered for c in _caches(b, n)),
         routed=tuple(r for b, n in layered if (r := _routed(b, n, model.hidden)) is not None),
         state_bytes=sum(n * _state_bytes(b) for b, n in layered),
+        scan=_scan(layered),
         scan_flops=sum(n * 6.0 * b.mixer.state_values for b, n in layered if isinstance(b.mixer, Recurrent)),
         mixers=sum(n for b, n in layered if b.mixer is not None),
         feed_forwards=sum(n for b, n in layered if b.feed_forward is not None),
         recurrent_layers=sum(n for b, n in layered if isinstance(b.mixer, Recurrent)),
         routed_layers=sum(n for b, n in layered if isinstance(b.feed_forward, Experts)),
     )
+
+
+def _scan(layered: list[tuple[Block, int]]) -> str:
+    found: dict[str, int] = {}
+    for block, count in layered:
+        if isinstance(block.mixer, Recurrent):
+            found[block.mixer.family] = found.get(block.mixer.family, 0) + count
+    return max(found, key=lambda family: found[family]) if found else "none"
 
 
 def _caches(block: Block, layers: int) -> tuple[Cache, ...]:
@@ -151,6 +163,7 @@ def _caches(block: Block, layers: int) -> tuple[Cache, ...]:
             flops=flops,
             prefill_flops=flops,
             index_values=0.0,
+            wide=mixer.head_dim > _FLASH_HEAD,
         )
         return (whole,)
     return _latent_caches(mixer, layers) if isinstance(mixer, LatentAttention) else ()

@@ -1,5 +1,6 @@
 """Which engines resemble each other in speed; knows no version and no flag."""
 
+import math
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
@@ -56,6 +57,17 @@ def engine_is_known(name: str) -> bool:
 def reads_gguf(name: str) -> bool:
     """Whether the engine's 4-bit and 16-bit files are GGUF."""
     return engine_family(name) in {"llamacpp", "cpu-cluster"}
+
+
+def chunks_in_flight(name: str) -> float:
+    """Chunks of a prompt that may follow each other through the stages of a pipeline.
+
+    llama.cpp computes a batch (2,048 tokens) in parts (512) and waits for its end; over RPC it does not overlap them
+    (`ggml_backend_sched`: pipelines need backends with events, which RPC is not).
+    """
+    if engine_family(name) != "llamacpp":
+        return math.inf
+    return 1.0 if "rpc" in name.lower() else 4.0
 
 
 def batches_stages(name: str) -> bool:

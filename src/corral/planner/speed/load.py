@@ -4,19 +4,23 @@ A small model of continuous batching. A replica holds `streams` requests; each g
 In one cycle every slot has one prompt and `output` tokens made, so a cycle lasts the prompts' time plus the steps.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
-from corral.planner.speed.engines import batches_stages, engine_family
+from corral.planner.speed.engines import batches_stages, chunks_in_flight, engine_family
 from corral.planner.speed.rates import Rates
 from corral.planner.speed.steps import Terms, decode_step, prompt_time, reading_rate
 from corral.planner.speed.values import SpeedCase
 from corral.planner.speed.work import Work
 
-# Tokens of a prompt that an engine computes at once, its default.
+# Tokens of prompts that an engine computes at once, its default. vLLM and SGLang (EngineArgs, ServerArgs) choose by the
+# device's memory: (less than so many bytes, tokens).
+_BY_MEMORY: Final = {
+    "vllm": ((70 * 2**30, 2048.0), (math.inf, 8192.0)),
+    "sglang": ((35 * 2**30, 2048.0), (60 * 2**30, 4096.0), (160 * 2**30, 8192.0), (math.inf, 16384.0)),
+}
 _CHUNK: Final = {
-    "vllm": 2048.0,
-    "sglang": 4096.0,
     "trt-llm": 8192.0,
     "llamacpp": 512.0,
     "exllama": 2048.0,
@@ -25,6 +29,16 @@ _CHUNK: Final = {
 }
 _CONTEXT_SHARE: Final = 0.9  # of a device's memory that weights and cache may fill
 _OWN_BYTES: Final = 2.5e9  # what the engine takes besides
+
+
+def chunk_tokens(case: SpeedCase) -> float:
+    """Tokens of prompts that the case's engine computes at once."""
+    if case.chunk:
+        return float(case.chunk)
+    family = engine_family(case.engine)
+    if family in _BY_MEMORY:
+        return next(tokens for bound, tokens in _BY_MEMORY[family] if case.device.memory < bound)
+    return _CHUNK[family]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +68,21 @@ def estimate(
     """Speeds of a case. `together`: all requests begin at once; `alone`: prompts and decoding never overlap."""
     split = case.split
     links = (split.device_link, split.node_link)
-    family = engine_family(case.engine)
     streams = max(1.0, case.concurrency / split.dp)
     new = float(max(1, case.prompt - case.cached))
     depth = float(case.cached)
     output = float(max(1, case.output))
     middle = case.context + output / 2
-    slots = min(streams, _slots(case, work, case.context + output))
+    steady = not together and not alone
+    # At a steady load requests are at all stages of their answers, and half of it is what each holds in the mean.
+    held = output / 2 if steady and engine_family(case.engine) != "llamacpp" else output
+    slots = min(streams, _slots(case, work, case.context + held))
 
     def step(batch: float, drafted: float = 1.0) -> Terms:
         waves = min(float(work.pp), batch) if batches_stages(case.engine) else 1.0
-        return decode_step(work, rates, links, sequences=batch / waves, context=middle, tokens=drafted)
+        return decode_step(
+            work, rates, links, sequences=batch / waves, context=middle, tokens=drafted, busy=waves / work.pp
+        )
 
     drafted, emitted, drafting = _speculation(case, work, rates)
     terms = step(slots, drafted)
@@ -73,9 +91,10 @@ def estimate(
     if rates.pace != 1.0:
         terms = {name: t * rates.pace for name, t in terms.items()}
     seconds = sum(terms.values()) / emitted
-    chunk = _CHUNK[family]
+    chunk = chunk_tokens(case)
     batched = max(1.0, min(slots, chunk / new)) if together or alone else 1.0
-    prompt = prompt_time(work, rates, links, tokens=new, depth=depth, chunk=chunk, prompts=batched)
+    flight = chunks_in_flight(case.engine)
+    prompt = prompt_time(work, rates, links, tokens=new, depth=depth, chunk=chunk, prompts=batched, flight=flight)
     if not alone:
         prompt["per-request overhead"] = rates.request * batched
     if rates.pace_prompt != 1.0:
@@ -87,11 +106,10 @@ def estimate(
     total = busy * slots / batched
     cycle = output * seconds + total * rates.interference
     others = slots / batched - 1.0
-    if together:
-        first = group + busy * others / 2.0
-    else:
-        share = min(1.0, total / cycle) / (1.0 + others / rates.queue)
-        first = group + busy * others * min(1.0, rates.lockstep + share)
+    waiting = others / 2.0
+    if steady and others > 0.0:
+        waiting = min(waiting, rates.peers * others / (others + rates.queue) + rates.lockstep * others)
+    first = group + busy * waiting
     ttft = first + seconds * emitted + (streams / slots - 1.0) * cycle
     tpot = seconds if alone or slots <= 1.0 else max(seconds, (cycle - first) / output)
     made = slots * output * split.dp

@@ -64,6 +64,13 @@ _PRIORS: Final[dict[str, Quantity]] = {
         {"engine": 0.2, "class": 0.1, "engine+class": 0.2, "engine+generation": 0.15},
         {"engine=llamacpp": -0.3},
     ),
+    # Cards decode at their power limit; chips that share memory with a processor far below it (`power`).
+    "rested": Quantity(
+        0.05,
+        0.5,
+        {"class": 0.25},
+        {"class=nvidia/soc": -9.0, "class=amd/soc": -9.0, "class=apple/soc": -9.0, "class=arm/cpu": -9.0},
+    ),
     "state": Quantity(1.5, 0.3, {"engine": 0.5}),
     "compute": Quantity(0.5, 0.1, {"engine": 0.2, "class": 0.2, "engine+class": 0.3, "format": 0.2, "device": 0.15}),
     "layer": Quantity(
@@ -105,8 +112,9 @@ _PRIORS: Final[dict[str, Quantity]] = {
     "wire": Quantity(
         0.7,
         0.15,
-        {"engine": 0.1, "fabric": 0.3, "link": 0.3, "fabric+ranks": 0.4, "engine+fabric": 0.2},
-        {"fabric=pcie": -0.7, "fabric+ranks=pcie+many": -0.4},
+        {"engine": 0.1, "fabric": 0.3, "link": 0.3, "fabric+ranks": 0.6, "engine+fabric": 0.2},
+        # Two GPUs on PCIe exchange directly; with more, engines' own all-reduces step aside for rings through the host.
+        {"fabric=pcie": -0.7, "fabric+ranks=pcie+two": 0.6, "fabric+ranks=pcie+many": -0.6},
     ),
     "hop": Quantity(1.5, 0.3, {"engine": 0.5, "fabric": 0.5}),
     "mfu": Quantity(
@@ -135,23 +143,28 @@ _PRIORS: Final[dict[str, Quantity]] = {
             "engine+class=llamacpp+nvidia/consumer": 0.4,  # GeForce halves rates that accumulate in FP32, ggml does not
         },
     ),
-    "scale": Quantity(0.15, 0.1, {"engine": 0.15}, {"engine=llamacpp": 0.7}),
+    "scale": Quantity(0.15, 0.2, {"engine": 0.1}, {"engine=llamacpp": 0.7}),
     "mfu_experts": Quantity(
         0.5, 0.2, {"engine": 0.15, "vendor": 0.2, "engine+class": 0.3, "format": 0.2, "engine+format": 0.2}
     ),
     "mfu_attention": Quantity(
         0.4,
         0.15,
-        {"engine": 0.3, "vendor": 0.2, "class": 0.2, "engine+class": 0.4, "engine+generation": 0.2},
+        {"engine": 0.3, "vendor": 0.2, "class": 0.2, "engine+class": 0.4, "engine+generation": 0.2, "era": 0.14},
         {"engine=llamacpp": -0.7},
     ),
-    "scan": Quantity(0.03, 0.4, {"engine": 0.4, "engine+class": 0.3}),
+    # Without FlashAttention vLLM computes attention in Triton; llama.cpp has kernels for wide heads.
+    "wide": Quantity(0.3, 0.5, {"engine": 0.8}, {"engine=llamacpp": 1.0}),
+    "scan": Quantity(0.03, 0.4, {"engine": 0.4, "engine+class": 0.3, "engine+scan": 0.4}),
     "half": Quantity(150.0, 0.2, {"engine": 0.2, "engine+class": 0.5}),
     "layer_prompt": Quantity(2e-5, 0.2, {"engine": 0.2, "engine+class": 0.3}),
     "request": Quantity(0.008, 0.2, {"engine": 0.2, "class": 0.4, "engine+class": 0.5}, {"class=nvidia/soc": 0.7}),
     "interference": Quantity(1.0, 0.07, {"engine": 0.07}),
-    "queue": Quantity(5.0, 0.4, {"engine": 0.4}),
-    "lockstep": Quantity(0.02, 0.4, {"engine": 1.0}, {"engine=sglang": 3.0}),
+    "peers": Quantity(2.0, 0.5, {"engine": 0.4}),
+    "queue": Quantity(3.0, 0.7, {"engine": 0.5}),
+    # A run of ten rounds has one in which all begin together: each waits for half of the others. SGLang computes all
+    # waiting prompts before it decodes on, so that streams that began together stay together.
+    "lockstep": Quantity(0.05, 0.5, {"engine": 0.5}, {"engine=sglang": 2.3}),
     "power": Quantity(0.4, 0.3, {"class": 0.2}),
     "power_read": Quantity(0.2, 0.7, {"engine": 0.3}),
     # Not fitted on others' runs: a calibration sets them for a device, engine and format (`calibrate`).
@@ -160,9 +173,7 @@ _PRIORS: Final[dict[str, Quantity]] = {
 }
 # How fast prompts are read differs more between devices and engines than the priors above allow: of the factors 1, 1.5
 # and 2.2 the last had the smallest errors on sources held out, for decoding too.
-_OF_PROMPTS: Final = frozenset(
-    ("mfu", "scale", "mfu_experts", "mfu_attention", "scan", "half", "layer_prompt", "request", "queue", "lockstep")
-)
+_OF_PROMPTS: Final = frozenset(("mfu", "mfu_experts", "mfu_attention", "scan", "half", "layer_prompt", "request"))
 _LOOSER: Final = 2.2
 QUANTITIES: Final[dict[str, Quantity]] = {
     name: quantity.looser(_LOOSER) if name in _OF_PROMPTS else quantity for name, quantity in _PRIORS.items()
@@ -231,6 +242,7 @@ def properties(case: SpeedCase, work: Work) -> dict[str, str]:
         "fabric": joined,
         "fabric+ranks": f"{joined}+{'many' if case.split.tp > 2 else 'two'}",
         "engine+format": f"{engine}+{form}",
+        "engine+scan": f"{engine}+{work.body.scan}",
         "engine+fabric": f"{engine}+{joined}",
         "engine+device": f"{engine}+{device.id}",
         "run": f"{device.id}+{engine}+{form}",

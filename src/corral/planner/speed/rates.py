@@ -12,6 +12,7 @@ class Rates(NamedTuple):
     read_experts: float  # the same for experts, as a multiple of `read`
     read_cache: float  # share of the bandwidth that reading the cache reaches
     state: float  # times that a recurrent state's bytes move in a step, as a multiple of once in and once out
+    rested: float  # more of the memory's rate at most on a device that waits for the others: it runs cooler
     compute: float  # share of the peak that a decode batch's matrices reach
     layer: float  # per half layer (a mixer or a feed-forward) and step
     recurrent: float  # more per recurrent layer and step
@@ -24,16 +25,18 @@ class Rates(NamedTuple):
     wire: float  # share of the link's bandwidth that large messages reach
     hop: float  # multiple of the link's latency that a hand-off between stages takes
     mfu: float  # share of the peak that a prompt's dense matrices reach
-    scale: float  # exponent of the peak / 100 TFLOPS by which larger devices reach a smaller share
+    scale: float  # exponent of the 16-bit peak / 100 TFLOPS by which larger devices reach a smaller share
     mfu_experts: float  # the same for experts, as a multiple of `mfu`
     mfu_attention: float  # share of the 16-bit peak that a prompt's attention reaches
+    wide: float  # share of that rate with heads of more than 256 values, which most fast kernels do not take
     scan: float  # share of the 16-bit peak that a prompt's recurrences reach
     half: float  # tokens of a chunk at which half of `mfu` is reached, at hidden size 4096
     layer_prompt: float  # per half layer and chunk of a prompt
     request: float  # per request, before its first token
     interference: float  # share of a prompt's time by which other streams wait
-    queue: float  # requests that wait before one at most, when they come at their own times
-    lockstep: float  # share of the streams that begin together even at a steady load
+    peers: float  # prompts that one shares its time with at most, at a steady load of many streams
+    queue: float  # other streams at which half of these are reached
+    lockstep: float  # prompts that wait before one, more for each other stream: those of a run's common beginning
     power: float  # exponent of (power limit / stock limit) by which computing slows
     power_read: float  # the same for reading weights and cache
     pace: float = 1.0  # a decode step's time as a multiple of all the above: what a user's own runs say

@@ -14,7 +14,7 @@ from corral.catalog.links import LinkSpec
 from corral.errors import BadInput
 from corral.models.architecture import ModelArchitecture
 from corral.planner.formats import kv_format, weight_format
-from corral.planner.speed.engines import reads_gguf
+from corral.planner.speed.engines import engine_family, reads_gguf
 from corral.planner.speed.values import Speculation, SpeedCase, Split
 from corral.units import GIB
 
@@ -95,6 +95,8 @@ def _row(line: int, cells: Mapping[str, str], names: Names) -> Row:
     output = max(1, _count(cells, "output_tokens", _OUTPUT, least=0))
     apart = gguf and "server" not in notes
     bench = apart and concurrency == 1 and filled >= 0
+    if bench and filled == 0:
+        filled = _depth(notes)
     weights = _number(cells, "weights_gib")
     case = SpeedCase(
         model=model,
@@ -102,10 +104,12 @@ def _row(line: int, cells: Mapping[str, str], names: Names) -> Row:
         weights_bytes=int(weights * GIB) if weights else None,
         kv=_cache(cells.get("kv_dtype", "")),
         device=device,
-        split=_split(cells, device, names, layers=gguf and not re.search(r"sm-(row|tensor|graph)", notes)),
+        split=_split(cells, device, names, layers=_by_layers(engine, notes)),
         engine=engine,
         engine_version=cells.get("engine_version", "").strip() or None,
         eager=cells.get("eager", "").strip().lower() in {"yes", "true", "1"},
+        chunk=_chunk(notes),
+        weight_only="marlin" in notes,
         speculation=_speculation(cells.get("speculative", "")),
         prompt=(prompt + filled if bench else prompt) or 1,
         cached=filled if bench else max(0, prompt - _FRESH) if is_warm(notes) else 0,
@@ -186,6 +190,25 @@ def _split(cells: Mapping[str, str], device: DeviceSpec, names: Names, *, layers
         device_link=inside,
         node_link=link if between_nodes else None,
     )
+
+
+def _depth(notes: str) -> int:
+    """Tokens in the cache before a run, as llama-bench names it ("pp4096 @ d16384"), where the columns do not say."""
+    found = re.search(r"(?:@ ?|_)d(\d{3,7})\b", notes)
+    return int(found.group(1)) if found else 0
+
+
+def _chunk(notes: str) -> int | None:
+    """Tokens of prompts computed at once, where the notes give the engine's option for it."""
+    found = re.search(
+        r"(?:-ub|--ubatch-size|max-num-batched-tokens|chunked-prefill-size|max_num_tokens)[ =](\d{2,6})\b", notes
+    )
+    return int(found.group(1)) if found else None
+
+
+def _by_layers(engine: str, notes: str) -> bool:
+    """Whether ranks hold layers whatever the row calls their degree: llama.cpp, unless told to split each matrix."""
+    return engine_family(engine) == "llamacpp" and not re.search(r"sm-(row|tensor|graph)", notes)
 
 
 def _speculation(said: str) -> Speculation | None:

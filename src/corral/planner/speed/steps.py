@@ -1,5 +1,6 @@
 """The time of one decode step and of one prompt, by terms that add up; knows no queue and no table of figures."""
 
+import math
 from typing import TypeAlias
 
 from corral.catalog.links import LinkSpec
@@ -41,15 +42,18 @@ def decode_step(
     sequences: float,
     context: float,
     tokens: float = 1.0,
+    busy: float = 1.0,
 ) -> Terms:
     """Seconds by term that one step of `sequences` takes through all stages, each sequence with `tokens` tokens.
 
     `tokens` above one is verification of a draft. Weights are read once a step; of the experts those that the
-    batch's tokens touch.
+    batch's tokens touch. A device that is `busy` for a part of the time, since its stage waits for the others, runs
+    cooler and clocks higher.
     """
     body = work.body
     batch = sequences * tokens
-    bandwidth = reading_rate(work, rates)
+    rested = 1.0 + rates.rested * (1.0 - busy)
+    bandwidth = reading_rate(work, rates) * rested
     clock = _computing_share(work, rates)
     peak = work.peak * rates.compute * clock
     dense = work.dense_bytes / bandwidth
@@ -60,7 +64,7 @@ def decode_step(
     reading = dense + head + routed
     computing = batch * (work.dense_flops + work.head_flops + work.routed_flops) / peak
     moved = work.cache_bytes(context) + work.state_bytes * rates.state
-    cache = sequences * moved / (_memory_rate(work, rates) * rates.read_cache)
+    cache = sequences * moved / (_memory_rate(work, rates) * rates.read_cache * rested)
     attention = batch * work.attention_flops(context) / (work.peak16 * rates.mfu_attention * clock)
     halves = body.mixers + body.feed_forwards
     terms: Terms = {
@@ -87,18 +91,20 @@ def prompt_time(
     depth: float,
     chunk: float,
     prompts: float = 1.0,
+    flight: float = math.inf,
 ) -> Terms:
     """Seconds by term for prompts of `tokens` new tokens after `depth` cached ones, in chunks, through all stages.
 
-    With several stages, chunks follow each other through them: the last one has to pass all.
+    With several stages, up to `flight` chunks follow each other through them: the last one has to pass all.
     """
     body = work.body
     clock = _computing_share(work, rates)
-    attention = prompts * work.prompt_attention_flops(tokens, depth) / (work.peak16 * rates.mfu_attention * clock)
+    attended = prompts * work.prompt_attention_flops(tokens, depth, wide=rates.wide)
+    attention = attended / (work.peak16 * rates.mfu_attention * clock)
     tokens *= prompts
     chunks = max(1.0, tokens / chunk)
     size = tokens / chunks
-    best = work.peak * rates.mfu * clock * (1e14 / work.peak) ** rates.scale
+    best = work.peak * rates.mfu * clock * (1e14 / work.peak16) ** rates.scale
     peak = best * size / (size + rates.half * 4096.0 / body.hidden)
     dense = tokens * work.dense_flops / peak + prompts * work.head_flops / best
     routed = tokens * work.routed_flops / (peak * rates.mfu_experts)
@@ -116,7 +122,7 @@ def prompt_time(
     }
     _communication(terms, work, rates, links, tokens, messages=chunks)
     if work.pp > 1:
-        filled = (1.0 + (work.pp - 1) / chunks) / work.pp
+        filled = (1.0 + (work.pp - 1) / min(chunks, flight)) / work.pp
         terms = {name: seconds * filled for name, seconds in terms.items()}
     return terms
 
@@ -139,9 +145,9 @@ def _communication(
         calls = body.mixers + body.feed_forwards + 1
         seconds = 0.0
         if group.local > 1:
-            seconds += _all_reduce(device_link, rates, group.local, size, messages)
+            seconds += _all_reduce(device_link, rates, group.local, size, messages, star=work.star)
         if group.nodes > 1:
-            seconds += _all_reduce(node_link or device_link, rates, group.nodes, size, messages)
+            seconds += _all_reduce(node_link or device_link, rates, group.nodes, size, messages, star=work.star)
         slowest = node_link if group.nodes > 1 and node_link else device_link
         terms[f"all-reduce over {slowest.id if slowest else 'device link'}"] = calls * seconds
     if work.ep > 1 and body.routed:
@@ -156,12 +162,15 @@ def _communication(
         )
 
 
-def _all_reduce(link: LinkSpec | None, rates: Rates, ranks: int, size: float, messages: float) -> float:
-    """One all-reduce: latency grows with the logarithm of the ranks, traffic as in a ring, 2 (n - 1) / n."""
+def _all_reduce(link: LinkSpec | None, rates: Rates, ranks: int, size: float, messages: float, *, star: bool) -> float:
+    """One all-reduce: latency grows with the logarithm of the ranks, traffic as in a ring, 2 (n - 1) / n.
+
+    In a star the first rank's link carries everybody's, 2 (n - 1).
+    """
     rounds = 0.5 + 0.5 * ranks.bit_length()
     latency = link.latency if link else 5e-6
     fixed = rates.collective + rates.latency * latency * rounds
-    return messages * fixed + _wire_seconds(link, rates, size * 2.0 * (ranks - 1) / ranks)
+    return messages * fixed + _wire_seconds(link, rates, size * 2.0 * (ranks - 1) / (1 if star else ranks))
 
 
 def _message(link: LinkSpec | None, rates: Rates, size: float, messages: float) -> float:

@@ -58,6 +58,8 @@ class SpeedCase(Value):
     engine: str  # "vllm", "sglang", "trt-llm", "llamacpp", "llamacpp-rpc", "exo", ...
     engine_version: str | None = None
     eager: bool = False  # graphs off
+    chunk: int | None = None  # tokens of prompts that are computed at once; None: the engine's default
+    weight_only: bool = False  # weights are unpacked and multiplied in 16 bit even where the device need not (Marlin)
     speculation: Speculation | None = None
     prompt: int  # tokens of a request's prompt
     cached: int = 0  # of them, answered by the prefix cache

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
+from corral.catalog.engines import support
 from corral.planner.formats import WeightFormat, kv_format, native_format, weight_format
 from corral.planner.speed.anatomy import Anatomy, Cache, anatomy
-from corral.planner.speed.engines import reads_gguf
+from corral.planner.speed.engines import engine_family, reads_gguf
 from corral.planner.speed.values import SpeedCase, Split
 
 GIB: Final = 2**30
@@ -30,6 +31,7 @@ class Work:
     ep: int
     dp: int
     group: Group
+    star: bool  # all ranks exchange through the first one
     hop_nodes: bool  # stages stand on several nodes
     dense_bytes: float  # weights that every step reads, of one tensor rank, all stages
     head_bytes: float
@@ -64,12 +66,15 @@ class Work:
             total += cache.layers * cache.read(context) * cache.flops
         return total / self.tp
 
-    def prompt_attention_flops(self, tokens: float, depth: float) -> float:
-        """Operations of attention for `tokens` new tokens after `depth` cached ones, on one rank."""
+    def prompt_attention_flops(self, tokens: float, depth: float, *, wide: float = 1.0) -> float:
+        """Operations of attention for `tokens` new tokens after `depth` cached ones, on one rank.
+
+        Those of wide heads count as `1 / wide` times as many.
+        """
         total = 0.0
         mean = depth + tokens / 2
         for cache in self.body.caches:
-            total += cache.layers * tokens * cache.read(mean) * cache.prefill_flops
+            total += cache.layers * tokens * cache.read(mean) * cache.prefill_flops / (wide if cache.wide else 1.0)
         return total / self.tp
 
     def touched(self, tokens: float) -> float:
@@ -100,7 +105,7 @@ def work(case: SpeedCase) -> Work:
     split = case.split
     scale = _scale(case, body, weights)
     device = case.device
-    compute = weights.computes_in(device)
+    compute = weights.unpacked_in(device) if _unpacked(case, weights) else weights.computes_in(device)
     wide = _wide(case)
     dense = sum(
         getattr(body, name) * weights.bits(name) / 8.0
@@ -120,6 +125,7 @@ def work(case: SpeedCase) -> Work:
         ep=split.ep,
         dp=split.dp,
         group=_group(split),
+        star=engine_family(case.engine) == "cpu-cluster",
         hop_nodes=split.nodes > 1,
         dense_bytes=dense * scale / tp,
         head_bytes=head * scale / tp,
@@ -162,6 +168,18 @@ def _scale(case: SpeedCase, body: Anatomy, weights: WeightFormat) -> float:
     ) / 8.0
     scale = case.weights_bytes / counted
     return scale if 0.6 < scale < 1.6 else 1.0
+
+
+def _unpacked(case: SpeedCase, weights: WeightFormat) -> bool:
+    """Whether matrices are multiplied in 16 bit although the device could do it in the weights' own format.
+
+    The catalog knows it of NVFP4, whose kernels engines lack on some devices. Of MXFP4 the format itself does.
+    """
+    family = engine_family(case.engine)
+    if case.weight_only or weights.family != "nvfp4" or family not in {"vllm", "sglang"}:
+        return case.weight_only
+    version = case.engine_version or ""
+    return support(family, version, case.device, weights.name, case.model.architecture).verdict == "emulated"
 
 
 def _wide(case: SpeedCase) -> float:
