@@ -98,7 +98,7 @@ def parts(asked: argparse.Namespace, stack: ExitStack, engine: paths.Way, corral
     """What was asked for, each with its title; speed has none."""
     some = asked.soak or asked.cancel or asked.ordered
     if asked.all or asked.cancel:
-        yield "Clients that leave", uvloop.run(leaving.leave(corral, engine.port))
+        yield "Clients that leave", uvloop.run(leaving.leave(corral, engine))
     if asked.all or asked.ordered:
         yield "Streams, chunk by chunk", uvloop.run(ordered.check(corral))
     if asked.soak:

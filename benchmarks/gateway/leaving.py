@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from load import Client, close, connect, request
-from paths import Way
+from paths import Way, undisturbed
 from speed import percentile
 
 NARROW: Final = "narrow"  # a model whose replica takes one request at a time
@@ -18,8 +18,13 @@ _SETTLED_SECONDS: Final = 10.0
 _LIMIT_SECONDS: Final = 0.05
 
 
-async def leave(path: Way, engine: int) -> dict[str, object]:
+async def leave(path: Way, engine: Way) -> dict[str, object]:
     """In the queue, in prefill and in the stream; then very many."""
+    with undisturbed([path.pid, engine.pid]) as alone:
+        return await _leave(path, engine.port) | {"undisturbed": alone}  # by others
+
+
+async def _leave(path: Way, engine: int) -> dict[str, object]:
     result: dict[str, object] = {"schema": "corral.bench-gateway-leaving/1", "clients": _EACH}
     waited = await _in_queue(path, engine)
     result |= {"queue_clients": len(waited), "queue_seconds_p50": percentile(waited, 0.5)}
