@@ -115,7 +115,9 @@ class Corral:
         return next((state for (state,) in self.ask("SELECT state FROM deployments WHERE name = ?", name)), None)
 
     def began(self, stage, name="default"):
-        """Whether a launch has come to a stage; a state is a stage too."""
+        """Whether a launch has come to a stage; a state is a stage too, and every launch was queued at first."""
+        if stage == "queued":
+            return self.state(name) is not None
         steps = self.ask("SELECT stage FROM progress WHERE deployment = ? UNION VALUES (?)", name, self.state(name))
         return (stage,) in steps
 
