@@ -10,7 +10,7 @@ import aiohttp
 import openai
 import pytest
 
-from corral.gateway.table import Failed, Loading, Ready, Upstream
+from corral.gateway.table import Failed, Loading, Ready, replica_at
 from gateway.conftest import eventually, sample
 from gateway.test_forwarding import event
 
@@ -109,7 +109,7 @@ async def test_a_client_of_a_stream_is_told_how_far_its_model_is(http, gateway, 
         assert response.status == 200
         assert response.content_type == "text/event-stream"
         assert await response.content.readuntil(b"\n\n") == b": m loads: weights, 25%, about 8 s\n\n"
-        gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+        gateway.table.set("m", Ready(replica_at(engine.url, "m")))
         rest = await response.read()
     assert re.sub(rb"(?m)^: .+\n\n", b"", rest) == b"data: 1\n\ndata: 2\n\n"
 
@@ -133,7 +133,7 @@ async def streams_two(call):
 
 async def test_a_client_of_openai_waits_for_a_model_that_is_loading(gateway, engine):
     gateway.table.set("m", Loading("weights"))
-    asyncio.get_running_loop().call_later(0.3, gateway.table.set, "m", Ready(Upstream(engine.url, "m")))
+    asyncio.get_running_loop().call_later(0.3, gateway.table.set, "m", Ready(replica_at(engine.url, "m")))
     async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="x") as client:
         await client.chat.completions.create(model="m", messages=[])
     assert len(engine.calls) == 1
@@ -152,7 +152,7 @@ async def test_a_model_that_failed(http, gateway):
 
 
 async def test_a_chat_with_a_model_that_only_embeds(http, gateway, engine):
-    gateway.table.set("e", Ready(Upstream(engine.url, "e", embeddings=True)))
+    gateway.table.set("e", Ready(replica_at(engine.url, "e", embeddings=True)))
     async with http.post(CHAT, data=b'{"model": "e"}') as response:
         assert response.status == 400
         assert (await error_of(response))["code"] == "unsupported_model"
@@ -161,7 +161,7 @@ async def test_a_chat_with_a_model_that_only_embeds(http, gateway, engine):
 async def test_an_engine_that_is_not_there(http, gateway):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        gateway.table.set("m", Ready(Upstream(f"http://127.0.0.1:{closed.getsockname()[1]}", "m")))
+        gateway.table.set("m", Ready(replica_at(f"http://127.0.0.1:{closed.getsockname()[1]}", "m")))
         async with http.post(CHAT, data=b'{"model": "m"}') as response:
             assert response.status == 502
             assert (await error_of(response))["code"] == "upstream_unreachable"
@@ -217,7 +217,7 @@ async def test_an_engine_that_does_not_finish_is_a_502_and_asked_once(http, engi
 
 
 async def test_an_engine_that_dies_between_two_requests_on_one_connection(http, engine, gateway):
-    gateway.table.set("m", Ready(Upstream(engine.url, "m", keep_alive=True)))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m", keep_alive=True)))
     async with http.post(CHAT, data=b"{}") as response:
         assert response.status == 200
     engine.script = dies_at_once

@@ -12,7 +12,7 @@ from corral.gateway.desk.values import KeyLimits
 from corral.gateway.front import FrontSettings
 from corral.gateway.keyring import Entry, Identity, Keyring
 from corral.gateway.server import Gateway
-from corral.gateway.table import Ready, Upstream
+from corral.gateway.table import Ready, replica_at
 from gateway.test_wire import talk
 
 GOOD, ADMIN = new_secret(), new_secret()
@@ -35,7 +35,7 @@ def keyring():
 async def gateway(engine, keyring):
     gateway = Gateway(FrontSettings(body_limit=1_000_000, access_log=True), keys=keyring)
     for name in ("m", "n"):
-        gateway.table.set(name, Ready(Upstream(engine.url, name)))
+        gateway.table.set(name, Ready(replica_at(engine.url, name)))
     await gateway.start(port=0)
     yield gateway
     await gateway.stop(grace=0)

@@ -10,7 +10,7 @@ import pytest
 from corral.errors import BadInput
 from corral.gateway.keyring import Keyring
 from corral.gateway.server import Gateway
-from corral.gateway.table import Ready, Upstream
+from corral.gateway.table import Ready, replica_at
 from corral.gateway.wire.sockets import is_reached
 from corral.gateway.wire.tls import Renewal, context, judge
 from gateway.certificates import NOW, Authority
@@ -44,7 +44,7 @@ def live(pair):
 @pytest.fixture
 async def gateway(engine, live):
     gateway = Gateway(ssl=live)
-    gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m")))
     await gateway.start(port=0)
     yield gateway
     await gateway.stop(grace=0)

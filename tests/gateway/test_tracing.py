@@ -8,7 +8,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from corral.gateway.server import Gateway
-from corral.gateway.table import Ready, Upstream
+from corral.gateway.table import Ready, replica_at
 from corral.gateway.tracing import tracing_from_environment
 
 CHAT = "/v1/chat/completions"
@@ -48,7 +48,7 @@ async def test_a_request_is_a_span_between_the_clients_and_the_engines(collector
 
     engine.script = answers
     gateway = Gateway()
-    gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m")))
     await gateway.start(port=0)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{gateway.port}") as http:
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
@@ -84,7 +84,7 @@ async def test_the_first_token_of_a_stream_is_an_event(collector, engine):
 
     engine.script = streams
     gateway = Gateway()
-    gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+    gateway.table.set("m", Ready(replica_at(engine.url, "m")))
     await gateway.start(port=0)
     async with (
         aiohttp.ClientSession(f"http://127.0.0.1:{gateway.port}") as http,

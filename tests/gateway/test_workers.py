@@ -14,7 +14,7 @@ from corral.gateway.desk.values import KeyLimits
 from corral.gateway.front import FrontSettings
 from corral.gateway.keyring import Entry, Identity, Keyring
 from corral.gateway.server import Gateway
-from corral.gateway.table import Loading, Ready, Upstream
+from corral.gateway.table import Loading, Ready, replica_at
 from gateway.conftest import eventually, sample
 from gateway.fake_engine import never_answers, stalls_in_the_stream, streams_for_ever
 
@@ -35,7 +35,7 @@ async def started(engine):
 
     async def start(**options):
         gateway = Gateway(FrontSettings(body_limit=100_000, heartbeat=0.05), workers=2, **options)
-        gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+        gateway.table.set("m", Ready(replica_at(engine.url, "m")))
         running.append(gateway)
         await gateway.start(port=0)
         return gateway
@@ -148,7 +148,7 @@ async def test_those_who_wait_are_told_how_far_it_is_and_go_on(started, engine):
     engine.script = streams_one
     async with session(gateway) as http, http.post(CHAT, data=b'{"model": "m", "stream": true}') as response:
         assert await response.content.readuntil(b"\n\n") == b": m loads: weights, 50%\n\n"
-        gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+        gateway.table.set("m", Ready(replica_at(engine.url, "m")))
         assert (await response.read()).endswith(b"data: 1\n\n")
 
 
@@ -167,7 +167,7 @@ async def test_who_leaves_the_queue_takes_nothing_with_him(started, engine):
                 async with asyncio.timeout(0.2), http.post(CHAT, data=b'{"model": "m"}'):
                     pass
         await eventually(lambda: sample(gateway, "queued", model="m") == 0)
-        gateway.table.set("m", Ready(Upstream(engine.url, "m")))
+        gateway.table.set("m", Ready(replica_at(engine.url, "m")))
         async with http.post(CHAT, data=b'{"model": "m"}') as response:
             assert response.status == 200
     assert len(engine.calls) == 1

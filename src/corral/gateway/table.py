@@ -244,9 +244,6 @@ def replica_at(
     )
 
 
-Upstream = replica_at  # as it was called before a model could have several
-
-
 def _best(states: Iterable[State]) -> State:
     """The state of a model with such replicas: of several that load, the one that is furthest."""
     ranked = sorted(states, key=lambda state: (_BEST_FIRST.index(type(state)), -_share(state)))

@@ -13,6 +13,7 @@ from typing import Final
 import uvloop
 
 from corral.gateway import accesslog, errors, routes
+from corral.gateway.collector import calm
 from corral.gateway.front import Front, FrontSettings
 from corral.gateway.guard import Guard
 from corral.gateway.keyring import Keyring
@@ -53,6 +54,7 @@ class Worker:
             self._ended,
             ssl=self._context(first),
         )
+        calm()
         await front.start(self._sockets)
         self._admission.channel.send(Serving())
         grace = await self._grace
