@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import suppress
 
 import aiohttp
+import msgspec
 import openai
 import pytest
 
@@ -215,3 +217,21 @@ async def test_stopping_tells_those_who_still_wait(started, engine):
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def test_many_who_leave_a_queue_at_any_moment_leave_nothing(started, engine):
+    gateway = await started()
+    gateway.table.set("m", Ready(msgspec.structs.replace(replica_at(engine.url, "m"), slots=1)))
+    async with session(gateway) as http:
+
+        async def ask(patience):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience), http.post(CHAT, data=b'{"model": "m"}') as response:
+                    await response.read()
+
+        await asyncio.gather(*(ask(0.002 + 0.001 * (number % 40)) for number in range(300)))
+        await eventually(lambda: sample(gateway, "in_flight", model="m") == 0)
+        await eventually(lambda: sample(gateway, "queued", model="m") == 0)
+        async with http.post(CHAT, data=b'{"model": "m"}') as response:
+            assert response.status == 200
+    assert len(gateway.pool.pids()) == 2

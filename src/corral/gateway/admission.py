@@ -133,13 +133,16 @@ class LocalAdmission:
     def turn(self) -> None:
         """Let those go on whose turn it is, and try replicas that are left alone; after all that changes anything."""
         now = time.monotonic()
+        given_back = False
         for ticket, result in self._desk.due(now):
-            self._decide(self._waits_no_more(ticket), result, now)
+            given_back |= self._decide(self._waits_no_more(ticket), result, now)
         for replica in self._desk.probes(now):
             task = asyncio.get_running_loop().create_task(self._try(replica))
             self._probing.add(task)
             task.add_done_callback(self._probing.discard)
-        self._arm(now)
+        if given_back:
+            return self.turn()
+        return self._arm(now)
 
     def standing(self) -> Standing:
         """How the desk stands, for the metrics page."""
@@ -180,14 +183,17 @@ class LocalAdmission:
         for demand in self._desk.demanded(now):
             self._table.demand(demand.model)
 
-    def _decide(self, waiting: Waiting, result: Grant | ApiError, now: float) -> None:
-        gone = waiting.granted.done()  # its client has just left, and will say so
-        if isinstance(result, Grant) and gone:
-            self._desk.settle(result.number, LEFT, now)
-        elif isinstance(result, Grant):
+    def _decide(self, waiting: Waiting, result: Grant | ApiError, now: float) -> bool:
+        """Tell one who waited; whether a grant came too late for its client, and was given back."""
+        if waiting.granted.done():  # its client left in this moment; `leave` comes too late to find it here
+            if isinstance(result, Grant):
+                self._desk.settle(result.number, LEFT, now)
+            return isinstance(result, Grant)
+        if isinstance(result, Grant):
             waiting.granted.set_result(self._granted(result))
-        elif not gone:
+        else:
             waiting.granted.set_exception(result)
+        return False
 
     def _waits_no_more(self, ticket: Ticket) -> Waiting:
         name, waiting = self._waiting.pop(ticket.number)

@@ -5,6 +5,7 @@ import resource
 import sys
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from corral.gateway import forwarding
@@ -87,6 +88,32 @@ async def test_large_bodies_share_a_bound_and_leave_room_for_small_ones(engine, 
     talk = await converse(gateway.port, [head.replace(b"Host", b"Connection: close\r\nHost") + large], quiet=5)
     assert [status for status, _, _ in talk.answers] == [200]
     await gateway.stop(grace=0)
+
+
+async def told(ask, expected):
+    with suppress(AssertionError):
+        await eventually(lambda: ask() == expected)
+    assert ask() == expected
+
+
+def standing(gateway):
+    """Requests in flight, and in the queue."""
+    told = gateway.admission.standing()
+    return sum(told.in_flight.values()), sum(told.queued.values())
+
+
+async def test_those_who_leave_the_queue_in_the_moment_of_their_turn_hold_no_place(gateway, engine):
+    body = b'{"model": "q"}'
+    gateway.table.set("q", Ready(msgspec.structs.replace(replica_at(engine.url, "q"), slots=1)))
+    engine.script = never_answers
+    for _ in range(20):
+        asking = await crowd(gateway.port, 4, REQUEST % len(body) + body)
+        await told(lambda: standing(gateway), (1, 3))
+        for _, writer in asking:  # all at once: he who is served, and those whose turn it would be
+            writer.transport.abort()
+        await told(lambda: standing(gateway), (0, 0))
+    engine.script = echo
+    assert await asked(gateway.port) == [200]
 
 
 PROGRAM = """

@@ -100,12 +100,12 @@ class RemoteAdmission:
 
     def _on_message(self, message: FromHead) -> None:
         match message:
+            # One whose client has just left is done already: Leave is on its way, and gives the grant back.
             case Granted(id, grant):
-                if (waiting := self._waiting.pop(id, None)) is not None:
+                if (waiting := self._waiting.pop(id, None)) is not None and not waiting.granted.done():
                     waiting.granted.set_result(grant)
-                # else its client left: Leave is on its way, and settles it.
             case Refused(id):
-                if (waiting := self._waiting.pop(id, None)) is not None:
+                if (waiting := self._waiting.pop(id, None)) is not None and not waiting.granted.done():
                     waiting.granted.set_exception(message.error())
             case Waits(id, text):
                 if (waiting := self._waiting.get(id)) is not None:
