@@ -20,6 +20,8 @@ from models.fake_hub import COMMIT, FakeHub
 
 REPO = "someone/tiny-GGUF"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(tmp_path):
