@@ -107,7 +107,7 @@ def test_a_port_in_use_is_named_and_nothing_is_wished(corral):
         cause, remedy = corral.refused("up", "--port", port)
     assert f"Port {port} on 127.0.0.1 is in use" in cause
     assert "--port" in remedy
-    assert corral.json("status") == {"schema": "corral.status/1", "head": None, "deployments": []}
+    assert corral.json("status") == {"schema": "corral.status/1", "head": None, "deployments": [], "offers": []}
 
 
 def test_an_endpoint_for_everybody_needs_consent(corral):

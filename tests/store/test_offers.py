@@ -59,3 +59,13 @@ def test_the_mark_changes_with_the_offers(store):
     store.offer(offer("n"))
     marks.append(store.offers_mark())
     assert len(set(marks)) == 3
+
+
+def test_a_head_knows_the_offers_once_it_has_said_so(store):
+    store.offer(offer("a"))
+    assert not store.offers_seen(7)
+    store.note_offers_seen(7)
+    assert store.offers_seen(7)
+    assert not store.offers_seen(8)  # another head has yet to look
+    store.offer(offer("b"))
+    assert not store.offers_seen(7)

@@ -8,7 +8,7 @@ from typing import Final
 from rich.markup import escape
 
 from corral.cli.console import console, print_json, stderr
-from corral.cli.follow import HeadKeeper, follow
+from corral.cli.follow import LOOK_SECONDS, HeadKeeper, follow
 from corral.cli.serving import asks_for_keys, notes, options, said
 from corral.cli.stay import Interrupted, Interrupts, stay_offered, withdraw
 from corral.cli.up import Asked
@@ -32,8 +32,6 @@ def run_serve(asked: Asked, cluster: Cluster) -> None:
     endpoint = said(asked.cluster, options(asked.host, asked.port, asked.tls_cert, asked.tls_key))
     interrupts = Interrupts()
 
-    endpoint = said(asked.cluster, options(asked.host, asked.port, asked.tls_cert, asked.tls_key))
-
     def start() -> HeadAddress:
         return ensure_head(endpoint, unkeyed=asked.allow_unkeyed)
 
@@ -53,6 +51,9 @@ def run_serve(asked: Asked, cluster: Cluster) -> None:
         try:
             loading = [request.name for offer in at_once for request in offer.requests]
             follow(store, loading, keeper, interrupts.pause, quiet=asked.as_json)
+            while not store.offers_seen(start().pid):  # who is told that they can be asked for may ask at once
+                keeper.look()
+                interrupts.pause(LOOK_SECONDS)
             _tell(offers, at_once, start(), asked)
             if not asked.detach and not (asked.model and names[0] in before):
                 stay_offered(store, names, keeper, interrupts.pause)

@@ -6,6 +6,7 @@ done that the next one does not know how to finish; who asked for a model asks a
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -109,6 +110,8 @@ class Swapper:
         self._table.offer(gateway.Offer(o.name, o.aliases, o.fallback) for o in self._offers.values())
         for name in self._bringing.keys() - self._offers.keys():
             self._bringing[name].cancel()
+        if self._store.offers_mark() == mark:
+            self._store.note_offers_seen(os.getpid())
         self._stops.forget(self._stops.names() - self._offers.keys())
         for known in (self._ready_at, self._leaving, self._told):
             for name in known.keys() - self._offers.keys():

@@ -1,12 +1,16 @@
 """Reads and writes which models are offered without being launched, in the database; decides nothing about them."""
 
+import json
 from collections.abc import Iterable
+from typing import Final
 
 from pydantic import ValidationError
 
 from corral.errors import CorralError, DoesNotFit
 from corral.store.database import Database
 from corral.store.values import Offered
+
+_SEEN: Final = "offers.seen"
 
 
 def add(database: Database, offers: Iterable[Offered], now: float) -> None:
@@ -42,6 +46,18 @@ def mark(database: Database) -> tuple[int, float]:
     """What changes whenever the offers do; cheaper than reading them."""
     row = database.execute("SELECT count(*), coalesce(max(changed), 0) FROM offers").fetchone()
     return int(row[0]), float(row[1])
+
+
+def note_seen(database: Database, head: int) -> None:
+    """Say that the head, by its process id, knows the offers as they are now marked."""
+    written = json.dumps([head, *mark(database)])
+    database.execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)", (_SEEN, written))
+
+
+def seen(database: Database, head: int) -> bool:
+    """Whether that head knows the offers as they are now."""
+    row = database.execute("SELECT value FROM settings WHERE name = ?", (_SEEN,)).fetchone()
+    return row is not None and json.loads(row["value"]) == [head, *mark(database)]
 
 
 def forget(database: Database, names: Iterable[str]) -> None:

@@ -106,6 +106,14 @@ class Store:
         """What changes whenever the offers do."""
         return offers.mark(self._database)
 
+    def offers_seen(self, head: int) -> bool:
+        """Whether the head with this process id knows the offers as they are now."""
+        return offers.seen(self._database, head)
+
+    def note_offers_seen(self, head: int) -> None:
+        """Say that the head with this process id knows the offers as they are now."""
+        offers.note_seen(self._database, head)
+
     def withdraw(self, *names: str) -> None:
         """Offer these models no more; what runs of them runs on."""
         with self._database.transaction():
