@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from corral.gateway.table import Loading
 from corral.units import format_bytes
 
 INVALID: Final = "invalid_request_error"
@@ -265,14 +264,6 @@ def cannot_load(name: str, cause: str) -> ApiError:
     """The model is not loaded and cannot be now."""
     message = f"The model '{name}' is not loaded and cannot be: {cause}"
     return ApiError(503, message, type=SERVER, code="model_unavailable", headers=_NO_RETRY)
-
-
-def loading(name: str, state: Loading) -> ApiError:
-    """The deployment is on its way."""
-    share = "" if state.fraction is None else f" ({state.fraction:.0%})"
-    message = f"The model '{name}' is still loading: {state.stage}{share}."
-    retry = (b"retry-after", str(LOADING_RETRY_SECONDS).encode())
-    return ApiError(503, message, type=SERVER, code="model_loading", headers=[retry])
 
 
 def failed(name: str, cause: str, seconds: float | None = None) -> ApiError:

@@ -4,7 +4,6 @@ Keys are looked up by the digest of their secret. Several ways to hand one over 
 they say must be one and the same secret, so that no two readers of a request can take it for two people's.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
@@ -101,10 +100,10 @@ class Keyring:
         self._may_be_open, self._rule = state.may_be_open, state.rule
         self.replace(state.entries, configured=state.configured)
 
-    def note_use(self, key: str) -> None:
-        """Note that a key was used just now, in another process."""
+    def note_use(self, key: str, now: float) -> None:
+        """Note that a key was used, in another process. `now`: seconds since the epoch."""
         if key:
-            self._used[key] = time.time()
+            self._used[key] = now
 
     def limits(self) -> Mapping[str, KeyLimits]:
         """What each key may do, by its id."""

@@ -1,6 +1,7 @@
 """The gateway as a thing that starts and stops inside a running event loop; knows neither launcher nor engine."""
 
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from ssl import SSLContext
@@ -120,7 +121,7 @@ class Gateway:
         return HostedWorker(self.admission, self._worker_ended, partial(answered_by, front.app), serving, lost)
 
     def _worker_ended(self, record: Record, line: str) -> None:
-        self._keys.note_use(record.key)
+        self._keys.note_use(record.key, time.time())
         self.admission.ended(record)
         if line:
             accesslog.write(line)
