@@ -7,7 +7,7 @@ import pytest
 from corral.gateway.desk.serving import Failed, Loading, Ready, Unloaded
 from corral.gateway.desk.settings import DeskSettings
 from corral.gateway.desk.tickets import Ticket
-from corral.gateway.desk.values import Grant, KeyLimits, Outcome
+from corral.gateway.desk.values import Grant, KeyLimits
 from corral.gateway.errors import ApiError
 from gateway.desk.clocked import Clocked, answered, ready, replica
 
@@ -295,17 +295,6 @@ def test_a_replica_more_lets_those_go_on_who_wait():
     clocked.serve(ready(replica(slots=1), replica("r1", slots=1)))
     [(told, grant)] = clocked.due()
     assert (told, grant.replica.id) == (ticket, "r1")
-
-
-def test_idle_since_is_when_the_last_request_ended():
-    clocked = desk()
-    assert clocked.desk.idle_since() == {"m": clocked.now}
-    clocked.now += 5
-    grant = clocked.arrive()
-    assert clocked.desk.idle_since() == {"m": inf}
-    clocked.now += 5
-    clocked.settle(grant, Outcome(end="left"))
-    assert clocked.desk.idle_since() == {"m": clocked.now}
 
 
 # Kinds.

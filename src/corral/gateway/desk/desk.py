@@ -160,13 +160,6 @@ class Desk:
         """The models that requests ask for and that are not loaded, the longest waited for first."""
         return demands(self._names.models.values(), self._settings.demand_kept, now)
 
-    def idle_since(self) -> Mapping[str, float]:
-        """When each model was last used: inf while a request runs there or waits for it."""
-        models = self._names.models
-        return {
-            name: inf if model.running() or model.queue.count else model.last_used for name, model in models.items()
-        }
-
     def snapshot(self, now: float) -> Snapshot:
         """What there is to count, for metrics."""
         return snapshot(self._names.models.values(), self._accounts, now)

@@ -41,7 +41,6 @@ class Model:
         "_took",
         "answer",
         "asked",
-        "last_used",
         "loading_since",
         "name",
         "pace",
@@ -59,7 +58,6 @@ class Model:
         self.answer = _ANSWER  # mean tokens of an answer
         self.pace = 1.0  # seconds that requests have a place at an engine, over what they were expected to cost
         self._took = self._expected = _BELIEF
-        self.last_used = now
         self.asked = -inf  # when a request last wanted it loaded
         self.loading_since = now
         self.name = served.name

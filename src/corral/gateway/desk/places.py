@@ -77,7 +77,6 @@ class Places:
         event = state.end(ticket, number, outcome, now)
         if event is not None:
             self.tell(model, state, event, now)
-        model.last_used = now
         model.learn(ticket, outcome)
         if model.queue.count:
             model.queue.correct(ticket, work_of(ticket, outcome))
@@ -159,7 +158,6 @@ class Places:
         ticket.model = model
         state.begin(ticket, number, now)
         self._running[number] = ticket
-        model.last_used = now
         return Grant(number=number, model=model.name, replica=state.replica, waited=now - ticket.arrived)
 
     # Places in queues.
